@@ -1,0 +1,33 @@
+# make            the static library and the header
+# make demo       a C program gets a listener and talks through it
+# make check      installs what the tests need, runs them all, counts them
+# make header     takes over the header that the build generated from src/ffi.rs
+# make clean
+
+CARGO ?= cargo
+
+# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence one crate type at a time.
+STATIC_LIB = target/release/libic_listener.a
+
+all: $(STATIC_LIB)
+
+.PHONY: all demo check header clean FORCE
+
+# Cargo knows best what is out of date.
+$(STATIC_LIB): FORCE
+	$(CARGO) rustc --quiet --release --lib --crate-type staticlib
+
+demo: $(STATIC_LIB)
+	$(MAKE) --no-print-directory -C c_tests demo
+	c_tests/build/demo
+
+header:
+	$(CARGO) build --quiet
+	cp "$$(ls -t target/debug/build/ic-listener-*/out/ic_listener.h | head -n 1)" include/ic_listener.h
+
+check:
+	.ci/check
+
+clean:
+	$(CARGO) clean --quiet
+	rm -rf c_tests/build

@@ -1,0 +1,197 @@
+//! What went wrong, and how far it got.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::Attempts;
+
+/// The step that failed. Its `Display` is the name of the system call, as database logs know it from their "bind: %m".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// The options (or, from C, the pointers) cannot be used.
+    Arguments,
+    /// The address is not a numeric address of a kind that can be bound.
+    Address,
+    /// socket(2)
+    Socket,
+    /// setsockopt(2)
+    Setsockopt,
+    /// bind(2)
+    Bind,
+    /// listen(2)
+    Listen,
+    /// getsockname(2)
+    Getsockname,
+}
+
+impl Step {
+    /// The step's name: `arguments`, `address`, `socket`, `setsockopt`, `bind`, `listen` or `getsockname`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arguments => "arguments",
+            Self::Address => "address",
+            Self::Socket => "socket",
+            Self::Setsockopt => "setsockopt",
+            Self::Bind => "bind",
+            Self::Listen => "listen",
+            Self::Getsockname => "getsockname",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why no listener could be had. Everything that was opened on the way is closed again.
+///
+/// `Display` is one line for an operator, such as
+/// `no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener`.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", Line(self))]
+pub struct Error {
+    step: Step,
+    source: io::Error,
+    cause: Cause,
+    attempts: Attempts,
+    elapsed: Duration,
+}
+
+/// What the io::Error alone does not say.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    /// The step was refused; the io::Error says it all.
+    Refused,
+    /// No port of the range could be had; the attempts say why.
+    NoPort,
+    /// The text is not a numeric address; here it is, quoted.
+    NotAnAddress(String),
+    /// The address is not one of this host's.
+    NotOfThisHost(SocketAddr),
+    /// An option (or pointer) that cannot be used, and what it should be.
+    Option(&'static str),
+}
+
+/// A step that failed, before the attempts and the time are added to it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) source: io::Error,
+    pub(crate) cause: Cause,
+}
+
+impl Failure {
+    pub(crate) fn refused(step: Step, source: io::Error) -> Self {
+        Self { step, source, cause: Cause::Refused }
+    }
+
+    pub(crate) fn no_port(step: Step, errno: i32) -> Self {
+        Self { step, source: io::Error::from_raw_os_error(errno), cause: Cause::NoPort }
+    }
+
+    /// Whether the host has no such address family, so that another one may do.
+    pub(crate) fn no_such_family(&self) -> bool {
+        matches!(
+            (self.step, self.source.raw_os_error()),
+            (Step::Socket, Some(libc::EAFNOSUPPORT)) | (Step::Bind, Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+        )
+    }
+
+    pub(crate) fn not_an_address(text: &[u8]) -> Self {
+        let source = io::Error::from_raw_os_error(libc::EINVAL);
+        Self { step: Step::Address, source, cause: Cause::NotAnAddress(quoted(text)) }
+    }
+
+    pub(crate) fn option(what: &'static str) -> Self {
+        let source = io::Error::from_raw_os_error(libc::EINVAL);
+        Self { step: Step::Arguments, source, cause: Cause::Option(what) }
+    }
+}
+
+impl Error {
+    pub(crate) fn new(failure: Failure, attempts: Attempts, elapsed: Duration) -> Self {
+        let Failure { step, source, cause } = failure;
+        Self { step, source, cause, attempts, elapsed }
+    }
+
+    /// The step that failed.
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// What the operating system said; [`io::Error::raw_os_error`] is always there.
+    pub fn io_error(&self) -> &io::Error {
+        &self.source
+    }
+
+    /// The ports that were tried.
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// How long the call took.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+}
+
+impl From<Error> for io::Error {
+    /// Keeps the errno, drops the rest.
+    fn from(error: Error) -> Self {
+        error.source
+    }
+}
+
+/// The error as one line.
+struct Line<'a>(&'a Error);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Error { step, source, cause, attempts, .. } = self.0;
+        match cause {
+            Cause::NoPort => attempts.fmt_no_port(f),
+            Cause::NotAnAddress(text) => write!(f, "not a numeric address: {text}"),
+            Cause::NotOfThisHost(address) => write!(f, "{} is not an address of this host", address.ip()),
+            Cause::Option(what) => f.write_str(what),
+            Cause::Refused => write!(f, "{step}: {source}"),
+        }
+    }
+}
+
+/// How much of a refused address is quoted; the longest real one (IPv6 with an interface name) has 61 characters.
+const LONGEST_QUOTE: usize = 64;
+
+/// What is printable of a text, in double quotes and cut to a length fit for a log line. Empty when memory is short: an
+/// allocation that fails must not abort a database backend.
+fn quoted(text: &[u8]) -> String {
+    let mut quoted = String::new();
+    if quoted.try_reserve_exact(LONGEST_QUOTE + "\"\"...".len()).is_err() {
+        return quoted;
+    }
+    let printable = |&byte: &u8| if byte == b' ' || byte.is_ascii_graphic() { byte as char } else { '?' };
+    quoted.push('"');
+    quoted.extend(text.iter().take(LONGEST_QUOTE).map(printable));
+    quoted.push('"');
+    if text.len() > LONGEST_QUOTE {
+        quoted.push_str("...");
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_is_printable_and_short() {
+        assert_eq!(quoted(b""), "\"\"");
+        assert_eq!(quoted(b"db host"), "\"db host\"");
+        assert_eq!(quoted(b"a\0\n\xff\x1b["), "\"a????[\"");
+        assert_eq!(quoted(&[b'x'; 4096]), format!("\"{}\"...", "x".repeat(64)));
+    }
+}

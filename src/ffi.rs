@@ -1,0 +1,455 @@
+//! The C ABI, from which `include/ic_listener.h` is generated: the comments here are that header's text, for C readers.
+//!
+//! Every function resets its outputs, does its work where a panic is caught, and sets errno as the very last thing, when
+//! all destructors have run. Rust programs have no use for this module.
+
+use std::any::Any;
+use std::ffi::{CStr, c_char, c_int};
+use std::fmt::{self, Write};
+use std::mem;
+use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Failure;
+use crate::{Attempts, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Opened, Options, PortOrigin, Step};
+use crate::{share_port, sys};
+
+/// The size of the message in a report, its terminating NUL included.
+pub const IC_LISTENER_MESSAGE_SIZE: usize = 256;
+
+/// What a listener should be like. Initialize it with IC_LISTENER_OPTIONS_INIT, which stands for the defaults, and set what
+/// should differ. The library only reads it, and keeps no pointer to it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IcListenerOptions {
+    /// sizeof(IcListenerOptions), by which the library knows the version of the struct.
+    pub size: usize,
+    /// A numeric address of this host: IPv4 ("192.0.2.1"), IPv6 ("2001:db8::1"), IPv4-mapped ("::ffff:192.0.2.1"), or
+    /// link-local IPv6 with its interface as a name or an index ("fe80::1%eth0", "fe80::1%2"). Names are never resolved.
+    /// NULL is the wildcard: one IPv6 socket that takes IPv4 too, or an IPv4 socket on a host without IPv6.
+    pub address: *const c_char,
+    /// The backlog for listen(2), which cuts it to net.core.somaxconn. 0 means 128. Not used for UDP.
+    pub backlog: c_int,
+    /// The lowest and the highest port that may be used, 1 to 65535. Exactly these ports are used, those included that the
+    /// host reserves. 0 and 0 mean the host's ephemeral port range (net.ipv4.ip_local_port_range) without its reserved
+    /// ports (net.ipv4.ip_local_reserved_ports), as it was at most a tenth of a second ago.
+    pub port_min: c_int,
+    /// See port_min.
+    pub port_max: c_int,
+    /// How many times listen(2) may find that another socket was first on the port, before the call gives up. 0 means 256.
+    /// Not used for UDP.
+    pub listen_retries: c_int,
+}
+
+/// The step that failed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum IcListenerStep {
+    /// None did: success.
+    None = 0,
+    /// A pointer or an option that cannot be used.
+    Arguments = 1,
+    /// The address is not numeric, or names an interface this host does not have.
+    Address = 2,
+    Socket = 3,
+    Setsockopt = 4,
+    Bind = 5,
+    Listen = 6,
+    Getsockname = 7,
+    /// A bug of the library; errno is ENOTRECOVERABLE.
+    Internal = 8,
+}
+
+/// How the port was won.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcListenerPortOrigin {
+    /// It was not: failure.
+    None = 0,
+    /// Nobody held it.
+    Free = 1,
+    /// It was taken with SO_REUSEADDR: it may have been in TIME_WAIT, in use by outgoing connections, or bound by a socket
+    /// that was not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
+    Reused = 2,
+    /// The kernel picked it, because the ephemeral port range cannot be read from /proc/sys.
+    PickedByKernel = 3,
+}
+
+/// What a call did. Initialize it with IC_LISTENER_REPORT_INIT; the call fills it, whether it succeeds or fails.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IcListenerReport {
+    /// sizeof(IcListenerReport), by which the library knows the version of the struct.
+    pub size: usize,
+    /// The errno of the failure; 0 on success.
+    pub error: c_int,
+    /// The step that failed; ic_listener_step_name() has its name.
+    pub step: IcListenerStep,
+    /// AF_INET6 or AF_INET: the family of the socket, or of the last one that was tried. 0 when it did not come to that.
+    pub family: c_int,
+    /// How the port was won.
+    pub origin: IcListenerPortOrigin,
+    /// The range that was tried. 0 and 0 when it could not be read (the kernel picks a port then).
+    pub port_min: c_int,
+    /// See port_min.
+    pub port_max: c_int,
+    /// How many ports were looked at, each counted once, the one that was won included.
+    pub ports_tried: u32,
+    /// How many of them were in use (bind: EADDRINUSE).
+    pub ports_in_use: u32,
+    /// How many were refused for want of privilege (bind: EACCES or EPERM).
+    pub ports_forbidden: u32,
+    /// How often another socket was first to listen on a port this call had bound (listen: EADDRINUSE).
+    pub listens_lost: u32,
+    /// How long the call took, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
+    /// "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
+    pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
+}
+
+/// Opens a TCP listener on a port of the host's ephemeral port range: ic_listener_open_tcp() with the default options.
+///
+/// On success it returns 0; *port is the port in host byte order, 1 to 65535, and *fd is a socket that
+///   - listens on the wildcard address with a backlog of 128: one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off,
+///     whatever net.ipv6.bindv6only says), or an IPv4 socket on a host without IPv6;
+///   - is non-blocking and close-on-exec;
+///   - is alone on its port: nobody else can bind it on any address of the host while the socket listens;
+///   - has SO_REUSEADDR set, so that connections it accepted leave ports in TIME_WAIT that can be listened on again.
+/// The caller owns *fd and closes it with close(2).
+///
+/// On failure it returns -1 and sets errno; *port is 0, *fd is -1, and nothing is left open:
+///   EADDRINUSE       no port of the range can be listened on
+///   EINVAL           port or fd is NULL (the other one is reset all the same), or both are the same pointer
+///   EACCES           the ports may not be bound: every one was refused
+///   EMFILE, ENFILE, ENOBUFS, ENOMEM, ...  as socket(2), setsockopt(2), bind(2), listen(2) and getsockname(2) set them
+///   ENOTRECOVERABLE  a bug of this library
+///
+/// The call never blocks or sleeps, and looks at every port of the range once at most, twice where others race it. It may
+/// be made from any thread and in a forked child. It is not async-signal-safe.
+///
+/// # Safety
+///
+/// port and fd are NULL or point to an int that may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_int {
+    // SAFETY: the caller's promise for port and fd is the one asked for; NULL is allowed for the others.
+    unsafe { ic_listener_open_tcp(ptr::null(), port, fd, ptr::null_mut()) }
+}
+
+/// Opens a TCP listener as the options say; see setup_listener() for the socket, the errors and the promises.
+///
+/// options may be NULL, which stands for the defaults. report may be NULL; if it is not, it is filled on success and on
+/// failure. More errors than those of setup_listener():
+///   EINVAL         an option cannot be used (step "arguments"): a size that is not one of this library's, a negative
+///                  backlog or listen_retries, only one of port_min and port_max, port_min above port_max, a port above
+///                  65535; or the address is not numeric, or link-local without its interface, or names an interface that
+///                  is not there (step "address")
+///   EADDRNOTAVAIL  the address is not one of this host's (step "bind")
+///   EADDRINUSE with step "listen"  more listens were lost to other sockets than listen_retries allows
+///
+/// # Safety
+///
+/// port and fd are NULL or point to an int that may be written; options and report are NULL or point to their struct, with
+/// its size set; options->address is NULL or points to a NUL-terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ic_listener_open_tcp(
+    options: *const IcListenerOptions,
+    port: *mut c_int,
+    fd: *mut c_int,
+    report: *mut IcListenerReport,
+) -> c_int {
+    // SAFETY: the caller's promises are the ones asked for.
+    unsafe { open(options, port, fd, report, |options| options.open_tcp()) }
+}
+
+/// Opens a UDP socket that is alone on its port, as the UDP interconnect wants it: non-blocking and close-on-exec, and
+/// never with SO_REUSEADDR, because the kernel would let another such socket share the port and give each datagram to one
+/// of the two. Options, outputs, errors and promises are those of ic_listener_open_tcp(); backlog and listen_retries are not
+/// used. report->family tells the family of the socket, which its sendto() calls have to match.
+///
+/// # Safety
+///
+/// As for ic_listener_open_tcp().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ic_listener_open_udp(
+    options: *const IcListenerOptions,
+    port: *mut c_int,
+    fd: *mut c_int,
+    report: *mut IcListenerReport,
+) -> c_int {
+    // SAFETY: the caller's promises are the ones asked for.
+    unsafe { open(options, port, fd, report, |options| options.open_udp()) }
+}
+
+/// Lets listeners take the port of an outgoing TCP connection, while the connection lasts and while it is in TIME_WAIT, by
+/// setting SO_REUSEADDR on its socket. Call it any time between socket(2) and close(2), before connect(2) for preference:
+/// until the call the port is out of reach. The connection itself does not change.
+///
+/// Returns 0, or -1 with errno EBADF (fd is not open), ENOTSOCK, or EPROTOTYPE (not a stream socket: a UDP port that may be
+/// shared loses datagrams). fd stays the caller's.
+#[unsafe(no_mangle)]
+pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
+    let errno = catching_panics(|| {
+        if fd < 0 {
+            return libc::EBADF;
+        }
+        // SAFETY: not -1, and used for two system calls only, before this function returns; if no such file is open, they
+        // say EBADF.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        share_port(&socket).err().map_or(0, |error| errno_of(&error))
+    })
+    .unwrap_or(libc::ENOTRECOVERABLE);
+    finish(errno)
+}
+
+/// The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown
+/// number gives "unknown". The string is a constant.
+#[unsafe(no_mangle)]
+pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
+    const NAMES: [&CStr; 9] =
+        [c"none", c"arguments", c"address", c"socket", c"setsockopt", c"bind", c"listen", c"getsockname", c"internal"];
+    let name = usize::try_from(step).ok().and_then(|step| NAMES.get(step));
+    name.map_or(c"unknown".as_ptr(), |name| name.as_ptr())
+}
+
+/// The version of the library that is linked, such as "1.2.3"; IC_LISTENER_VERSION is the one of the header. The string is a
+/// constant.
+#[unsafe(no_mangle)]
+pub extern "C" fn ic_listener_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// The body of both open functions.
+///
+/// # Safety
+///
+/// As for [`ic_listener_open_tcp`].
+unsafe fn open<S: IntoRawFd>(
+    options: *const IcListenerOptions,
+    port: *mut c_int,
+    fd: *mut c_int,
+    report: *mut IcListenerReport,
+    acquire: impl FnOnce(&Options<'_>) -> Result<Opened<S>, Error>,
+) -> c_int {
+    // SAFETY: the caller promises that each is NULL or may be written.
+    unsafe {
+        write_if_wanted(port, 0);
+        write_if_wanted(fd, -1);
+    }
+    let outcome = catching_panics(|| {
+        #[cfg(ic_listener_test_panic)]
+        panic!("asked for by a test");
+        // SAFETY: the caller promises that each is NULL or points to its struct with the size set.
+        unsafe {
+            if port.is_null() || fd.is_null() {
+                return Err(refusal("port and fd must not be NULL"));
+            }
+            if port == fd {
+                return Err(refusal("port and fd must not be the same pointer"));
+            }
+            if !report.is_null() && (*report).size != size_of::<IcListenerReport>() {
+                return Err(refusal("the size of the report is not one of this library's"));
+            }
+            acquire(&options_from_c(options)?)
+        }
+    });
+    let (errno, written) = match outcome {
+        Ok(Ok(opened)) => {
+            let written = IcListenerReport::of_success(&opened);
+            // SAFETY: neither is NULL, as was checked on the way here.
+            unsafe {
+                port.write(c_int::from(opened.port));
+                fd.write(opened.socket.into_raw_fd());
+            }
+            (0, written)
+        }
+        Ok(Err(error)) => (errno_of(error.io_error()), IcListenerReport::of_failure(&error)),
+        Err(panic) => (libc::ENOTRECOVERABLE, IcListenerReport::of_panic(panic.as_ref())),
+    };
+    // SAFETY: the caller promises that report is NULL or points to a report; one of another size is left alone.
+    unsafe {
+        if !report.is_null() && (*report).size == size_of::<IcListenerReport>() {
+            report.write(written);
+        }
+    }
+    finish(errno)
+}
+
+/// Sets errno on failure, when nothing is left to be done that could change it, and gives the value to return.
+fn finish(errno: c_int) -> c_int {
+    if errno == 0 {
+        return 0;
+    }
+    sys::set_errno(errno);
+    -1
+}
+
+/// Runs `act`; a panic, which is a bug of this library, is caught instead of unwinding into C.
+///
+/// The default panic hook would write to standard error, which the library must not do. Its replacement is one flag and one
+/// empty function, in the copy of the Rust runtime that this library brings along.
+fn catching_panics<T>(act: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    static SILENCED: AtomicBool = AtomicBool::new(false);
+    if !SILENCED.swap(true, Ordering::Relaxed) {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    catch_unwind(AssertUnwindSafe(act))
+}
+
+/// # Safety
+///
+/// `to` is NULL or may be written.
+unsafe fn write_if_wanted(to: *mut c_int, value: c_int) {
+    if !to.is_null() {
+        // SAFETY: not NULL, so that the caller's promise holds.
+        unsafe { to.write(value) };
+    }
+}
+
+/// # Safety
+///
+/// `options` is NULL or points to options with the size set, whose address lives for `'a`.
+unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Options<'a>, Error> {
+    if options.is_null() {
+        return Ok(Options::new());
+    }
+    // SAFETY: not NULL, so that the caller's promise holds; the rest of the struct is read when its size is right.
+    let given = unsafe {
+        if (*options).size != size_of::<IcListenerOptions>() {
+            return Err(refusal("the size of the options is not one of this library's"));
+        }
+        *options
+    };
+    let mut options = Options::new();
+    if !given.address.is_null() {
+        // SAFETY: not NULL, so that it points to a terminated string.
+        options = options.address_bytes(unsafe { CStr::from_ptr(given.address) }.to_bytes());
+    }
+    options = options.backlog(if given.backlog == 0 { DEFAULT_BACKLOG } else { given.backlog });
+    options = options.listen_retries(match u32::try_from(given.listen_retries) {
+        Ok(0) => DEFAULT_LISTEN_RETRIES,
+        Ok(retries) => retries,
+        Err(_) => return Err(refusal("listen_retries is negative")),
+    });
+    if (given.port_min, given.port_max) != (0, 0) {
+        let (Ok(min), Ok(max)) = (u16::try_from(given.port_min), u16::try_from(given.port_max)) else {
+            return Err(refusal("port_min and port_max have to be ports, 1 to 65535"));
+        };
+        options = options.ports(min..=max);
+    }
+    Ok(options)
+}
+
+fn refusal(what: &'static str) -> Error {
+    Error::new(Failure::option(what), Attempts::default(), std::time::Duration::ZERO)
+}
+
+fn errno_of(error: &std::io::Error) -> c_int {
+    error.raw_os_error().unwrap_or(libc::ENOTRECOVERABLE)
+}
+
+impl IcListenerReport {
+    fn of_success<S>(opened: &Opened<S>) -> Self {
+        let mut report = Self::with_attempts(&opened.attempts);
+        report.elapsed_ns = nanoseconds(opened.elapsed);
+        let (origin, how) = match opened.origin {
+            PortOrigin::Free => (IcListenerPortOrigin::Free, "was free"),
+            PortOrigin::Reused => (IcListenerPortOrigin::Reused, "was reused"),
+            PortOrigin::PickedByKernel => (IcListenerPortOrigin::PickedByKernel, "was picked by the kernel"),
+        };
+        report.origin = origin;
+        report.set_message(format_args!("port {} {how}, {} tried", opened.port, opened.attempts.tried()));
+        report
+    }
+
+    fn of_failure(error: &Error) -> Self {
+        let mut report = Self::with_attempts(error.attempts());
+        report.error = errno_of(error.io_error());
+        report.step = match error.step() {
+            Step::Arguments => IcListenerStep::Arguments,
+            Step::Address => IcListenerStep::Address,
+            Step::Socket => IcListenerStep::Socket,
+            Step::Setsockopt => IcListenerStep::Setsockopt,
+            Step::Bind => IcListenerStep::Bind,
+            Step::Listen => IcListenerStep::Listen,
+            Step::Getsockname => IcListenerStep::Getsockname,
+        };
+        report.elapsed_ns = nanoseconds(error.elapsed());
+        report.set_message(format_args!("{error}"));
+        report
+    }
+
+    fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let mut report = Self::with_attempts(&Attempts::default());
+        report.error = libc::ENOTRECOVERABLE;
+        report.step = IcListenerStep::Internal;
+        let what = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("unknown");
+        report.set_message(format_args!("internal error: {what}"));
+        report
+    }
+
+    fn with_attempts(attempts: &Attempts) -> Self {
+        let (port_min, port_max) = attempts.range().map_or((0, 0), |range| (*range.start(), *range.end()));
+        Self {
+            size: size_of::<Self>(),
+            error: 0,
+            step: IcListenerStep::None,
+            family: match attempts.family() {
+                None => libc::AF_UNSPEC,
+                Some(Family::Ipv4) => libc::AF_INET,
+                Some(Family::Ipv6) => libc::AF_INET6,
+            },
+            origin: IcListenerPortOrigin::None,
+            port_min: port_min.into(),
+            port_max: port_max.into(),
+            ports_tried: attempts.tried(),
+            ports_in_use: attempts.in_use(),
+            ports_forbidden: attempts.forbidden(),
+            listens_lost: attempts.lost(),
+            elapsed_ns: 0,
+            message: [0; IC_LISTENER_MESSAGE_SIZE],
+        }
+    }
+
+    fn set_message(&mut self, message: fmt::Arguments<'_>) {
+        let mut line = Line { to: &mut self.message, length: 0 };
+        // A line that is too long is cut; there is nobody to tell.
+        let _ = line.write_fmt(message);
+    }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Writes into a C string that was all zeros, and leaves its last byte so.
+struct Line<'a> {
+    to: &'a mut [c_char; IC_LISTENER_MESSAGE_SIZE],
+    length: usize,
+}
+
+impl Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = &mut self.to[self.length..IC_LISTENER_MESSAGE_SIZE - 1];
+        let fits = text.floor_char_boundary(room.len());
+        for (to, from) in room.iter_mut().zip(text[..fits].bytes()) {
+            *to = from as c_char;
+        }
+        self.length += fits;
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+// A layout that changes is another ABI; the C side of these numbers is in c_tests/.
+const _: () = {
+    assert!(size_of::<IcListenerOptions>() == 2 * size_of::<usize>() + 16);
+    assert!(mem::offset_of!(IcListenerReport, elapsed_ns) == size_of::<usize>() + 40);
+};
