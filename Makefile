@@ -22,8 +22,7 @@ demo: $(STATIC_LIB)
 	c_tests/build/demo
 
 header:
-	$(CARGO) build --quiet
-	cp "$$(ls -t target/debug/build/ic-listener-*/out/ic_listener.h | head -n 1)" include/ic_listener.h
+	cp "$$($(CARGO) check --quiet --message-format=json | sed -n 's|.*"out_dir":"\([^"]*/ic-listener-[^"]*\)".*|\1|p')/ic_listener.h" include/ic_listener.h
 
 check:
 	.ci/check

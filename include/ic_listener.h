@@ -200,6 +200,7 @@ extern "C" {
  *   - is non-blocking and close-on-exec;
  *   - is alone on its port: nobody else can bind it on any address of the host while the socket listens;
  *   - has SO_REUSEADDR set, so that connections it accepted leave ports in TIME_WAIT that can be listened on again.
+ *
  * The caller owns *fd and closes it with close(2).
  *
  * On failure it returns -1 and sets errno; *port is 0, *fd is -1, and nothing is left open:

@@ -119,6 +119,7 @@ pub struct IcListenerReport {
 ///   - is non-blocking and close-on-exec;
 ///   - is alone on its port: nobody else can bind it on any address of the host while the socket listens;
 ///   - has SO_REUSEADDR set, so that connections it accepted leave ports in TIME_WAIT that can be listened on again.
+///
 /// The caller owns *fd and closes it with close(2).
 ///
 /// On failure it returns -1 and sets errno; *port is 0, *fd is -1, and nothing is left open:
@@ -257,23 +258,26 @@ unsafe fn open<S: IntoRawFd>(
             acquire(&options_from_c(options)?)
         }
     });
-    let (errno, written) = match outcome {
-        Ok(Ok(opened)) => {
-            let written = IcListenerReport::of_success(&opened);
-            // SAFETY: neither is NULL, as was checked on the way here.
-            unsafe {
-                port.write(c_int::from(opened.port));
-                fd.write(opened.socket.into_raw_fd());
-            }
-            (0, written)
-        }
-        Ok(Err(error)) => (errno_of(error.io_error()), IcListenerReport::of_failure(&error)),
-        Err(panic) => (libc::ENOTRECOVERABLE, IcListenerReport::of_panic(panic.as_ref())),
+    let errno = match &outcome {
+        Ok(Ok(_)) => 0,
+        Ok(Err(error)) => errno_of(error.io_error()),
+        Err(_) => libc::ENOTRECOVERABLE,
     };
     // SAFETY: the caller promises that report is NULL or points to a report; one of another size is left alone.
     unsafe {
         if !report.is_null() && (*report).size == size_of::<IcListenerReport>() {
-            report.write(written);
+            report.write(match &outcome {
+                Ok(Ok(opened)) => IcListenerReport::of_success(opened),
+                Ok(Err(error)) => IcListenerReport::of_failure(error),
+                Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
+            });
+        }
+    }
+    if let Ok(Ok(opened)) = outcome {
+        // SAFETY: neither is NULL, or there would be no success.
+        unsafe {
+            port.write(c_int::from(opened.port));
+            fd.write(opened.socket.into_raw_fd());
         }
     }
     finish(errno)
@@ -294,7 +298,7 @@ fn finish(errno: c_int) -> c_int {
 /// empty function, in the copy of the Rust runtime that this library brings along.
 fn catching_panics<T>(act: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     static SILENCED: AtomicBool = AtomicBool::new(false);
-    if !SILENCED.swap(true, Ordering::Relaxed) {
+    if !SILENCED.load(Ordering::Relaxed) && !SILENCED.swap(true, Ordering::Relaxed) {
         std::panic::set_hook(Box::new(|_| {}));
     }
     catch_unwind(AssertUnwindSafe(act))
@@ -439,7 +443,7 @@ struct Line<'a> {
 impl Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = &mut self.to[self.length..IC_LISTENER_MESSAGE_SIZE - 1];
-        let fits = text.floor_char_boundary(room.len());
+        let fits = (0..=text.len().min(room.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         for (to, from) in room.iter_mut().zip(text[..fits].bytes()) {
             *to = from as c_char;
         }

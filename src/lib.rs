@@ -25,9 +25,6 @@
 //! prints, starts threads, installs signal handlers or reads the environment. Sockets are non-blocking and close-on-exec;
 //! a forked child inherits them as it does any other.
 
-#![warn(clippy::pedantic)]
-#![allow(clippy::cast_possible_truncation, clippy::module_name_repetitions)]
-
 mod address;
 mod attempts;
 mod error;

@@ -107,6 +107,9 @@ impl<'a> Options<'a> {
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
         self.open(|address, ports, attempts| {
             let Self { backlog, listen_retries, .. } = *self;
+            if backlog < 0 {
+                return Err(Failure::option("the backlog is negative"));
+            }
             strategy::tcp_listener(&Wanted { address, backlog, listen_retries }, ports, attempts)
         })
     }
@@ -129,8 +132,8 @@ impl<'a> Options<'a> {
     ) -> Result<Opened<S>, Error> {
         let start = Instant::now();
         let mut attempts = Attempts::default();
-        let won = self.validated().and_then(|(address, named_ports)| match named_ports {
-            Some(ports) => acquire(address, Some(&ports), &mut attempts),
+        let won = self.local_address().and_then(|address| match &self.ports {
+            Some(named) => acquire(address, Some(&named_ports(named)?), &mut attempts),
             None => with_host_ports(start, |ports| acquire(address, ports, &mut attempts)),
         });
         let elapsed = start.elapsed();
@@ -144,26 +147,20 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn validated(&self) -> Result<(LocalAddress, Option<Ports>), Failure> {
-        if self.backlog < 0 {
-            return Err(Failure::option("the backlog is negative"));
-        }
-        let named_ports = match &self.ports {
-            None => None,
-            Some(ports) => Some(
-                Ports::exactly(*ports.start(), *ports.end())
-                    .ok_or_else(|| Failure::option("the port range has to go from 1 or above up to 65535 or below"))?,
-            ),
+    fn local_address(&self) -> Result<LocalAddress, Failure> {
+        let Some(text) = self.address else {
+            return Ok(LocalAddress::Wildcard);
         };
-        let address = match self.address {
-            None => LocalAddress::Wildcard,
-            Some(text) => std::str::from_utf8(text)
-                .ok()
-                .and_then(|text| LocalAddress::parse(text).ok())
-                .ok_or_else(|| Failure::not_an_address(text))?,
-        };
-        Ok((address, named_ports))
+        std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| LocalAddress::parse(text).ok())
+            .ok_or_else(|| Failure::not_an_address(text))
     }
+}
+
+fn named_ports(range: &RangeInclusive<u16>) -> Result<Ports, Failure> {
+    Ports::exactly(*range.start(), *range.end())
+        .ok_or_else(|| Failure::option("the lowest port has to be 1 or above and the highest not below the lowest"))
 }
 
 /// Opens a TCP listener with the default [`Options`].

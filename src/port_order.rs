@@ -29,9 +29,11 @@ pub(crate) struct PortOrder<'a> {
 struct Side {
     first_offset: u32,
     count: u32,
-    stride: u32,
-    at: u32,
     visited: u32,
+    random: u64,
+    at: Option<u32>,
+    /// Drawn for the second port: the first one is the last in nearly every call, and divisions are what costs here.
+    stride: Option<u32>,
 }
 
 impl<'a> PortOrder<'a> {
@@ -39,11 +41,10 @@ impl<'a> PortOrder<'a> {
     pub(crate) fn new(ports: &'a Ports, seed: u64) -> Self {
         let odd_offsets = ports.span() / 2;
         let even_offsets = ports.span() - odd_offsets;
-        let first_turn = usize::from(odd_offsets == 0);
         Self {
             ports,
             sides: [Side::new(1, odd_offsets, mix(seed)), Side::new(0, even_offsets, mix(seed.wrapping_add(1)))],
-            turn: first_turn,
+            turn: 0,
             left_in_block: PARITY_BLOCK,
         }
     }
@@ -83,11 +84,7 @@ impl Iterator for PortOrder<'_> {
 
 impl Side {
     fn new(first_offset: u32, count: u32, random: u64) -> Self {
-        let (start, stride) = match count {
-            0 | 1 => (0, 0),
-            _ => (below(random as u32, count), coprime_stride((random >> 32) as u32, count)),
-        };
-        Self { first_offset, count, stride, at: start, visited: 0 }
+        Self { first_offset, count, visited: 0, random, at: None, stride: None }
     }
 
     fn exhausted(&self) -> bool {
@@ -95,19 +92,23 @@ impl Side {
     }
 
     fn next_offset(&mut self) -> u32 {
-        let offset = self.first_offset + 2 * self.at;
+        let (random, count) = (self.random, self.count);
+        let at = match self.at {
+            None => below(random as u32, count),
+            Some(at) => {
+                let next = at + *self.stride.get_or_insert_with(|| coprime_stride((random >> 32) as u32, count));
+                if next < count { next } else { next - count }
+            }
+        };
+        self.at = Some(at);
         self.visited += 1;
-        self.at += self.stride;
-        if self.at >= self.count {
-            self.at -= self.count;
-        }
-        offset
+        self.first_offset + 2 * at
     }
 }
 
-/// A stride in 1..count without a common factor with `count`, so that stepping by it visits all of 0..count.
+/// A stride without a common factor with `count`, so that stepping by it visits all of 0..count.
 fn coprime_stride(random: u32, count: u32) -> u32 {
-    let drawn = 1 + below(random, count - 1);
+    let drawn = 1 + below(random, count.saturating_sub(1));
     (drawn..count).chain(1..drawn).find(|&stride| greatest_common_divisor(stride, count) == 1).unwrap_or(1)
 }
 
@@ -123,17 +124,15 @@ fn below(random: u32, bound: u32) -> u32 {
     ((u64::from(random) * u64::from(bound)) >> 32) as u32
 }
 
-/// A number that differs between calls, threads and forked children.
+/// A number that differs between calls, threads and processes: the clock in nanoseconds and the address of the stack.
 ///
-/// Time alone could be the same for two processes on two cores, the process id is the same for two threads, and the
-/// stack address is the same in all children of one parent; together they are different. Nothing here is a secret, so a
-/// generator for secrets (and the system call it costs in every fresh backend) is not needed.
+/// Nothing here is a secret. Should two children of one parent ever read the same nanosecond, they go the same way and
+/// refuse each other a few ports at 0.2 microseconds each. Asking the kernel for something better would cost every call
+/// more than that: getpid(2) 0.12 microseconds, getrandom(2) more.
 pub(crate) fn seed_for_this_call() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let on_this_stack = 0u8;
-    mix(since_epoch.as_nanos() as u64)
-        ^ mix(u64::from(std::process::id()))
-        ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
+    mix(since_epoch.as_nanos() as u64) ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes half of the output bits.
@@ -142,4 +141,58 @@ fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn order(min: u16, max: u16, seed: u64) -> (Ports, u64) {
+        (Ports::exactly(min, max).unwrap(), seed)
+    }
+
+    #[test]
+    fn every_round_visits_every_port_once_in_the_same_order() {
+        for span in (1..200u64).chain([28_232, 55_536, 65_535]) {
+            let (ports, seed) = order(1, span as u16, span);
+            let mut walk = PortOrder::new(&ports, seed);
+            let first: Vec<u16> = walk.by_ref().take(span as usize).collect();
+            let second: Vec<u16> = walk.take(span as usize).collect();
+            assert_eq!(first.iter().collect::<HashSet<_>>().len(), span as usize, "span {span}");
+            assert_eq!(first, second, "span {span}");
+        }
+    }
+
+    #[test]
+    fn odd_offsets_come_first_and_even_ones_before_all_odd_ones_are_gone() {
+        for min in [32_768, 32_769] {
+            let (ports, seed) = order(min, 60_999, 7);
+            let odd: Vec<bool> = PortOrder::new(&ports, seed).take(96).map(|port| (port - min) % 2 == 1).collect();
+            assert_eq!(odd, [[true; 32], [false; 32], [true; 32]].concat());
+        }
+    }
+
+    #[test]
+    fn callers_with_different_seeds_go_different_ways() {
+        let (ports, _) = order(32_768, 60_999, 0);
+        let ways: HashSet<Vec<u16>> = (0..1000).map(|seed| PortOrder::new(&ports, seed).take(3).collect()).collect();
+        assert_eq!(ways.len(), 1000);
+        let first: HashSet<u16> = ways.iter().map(|way| way[0]).collect();
+        assert!(first.len() > 900, "{} different first ports of 1000", first.len());
+    }
+
+    #[test]
+    fn calls_have_different_seeds() {
+        let seeds: HashSet<u64> = (0..100).map(|_| seed_for_this_call()).collect();
+        assert_eq!(seeds.len(), 100);
+    }
+
+    #[test]
+    fn a_range_that_is_all_reserved_has_no_order() {
+        let ports = Ports::exactly(10, 13).unwrap().with_reserved(b"8-20\n");
+        assert_eq!(PortOrder::new(&ports, 1).next(), None);
+        let ports = Ports::exactly(10, 13).unwrap().with_reserved(b"10,12-13\n");
+        assert_eq!(PortOrder::new(&ports, 1).take(3).collect::<Vec<_>>(), [11, 11, 11]);
+    }
 }

@@ -51,6 +51,11 @@ impl Ports {
         Ok(Self::without(min, max, PortSet::read_reserved()?))
     }
 
+    #[cfg(test)]
+    pub(crate) fn with_reserved(self, list: &[u8]) -> Self {
+        Self::without(self.min, self.max, PortSet::parse(list).unwrap())
+    }
+
     pub(crate) fn min(&self) -> u16 {
         self.min
     }
@@ -206,7 +211,7 @@ mod tests {
 
     #[test]
     fn usable_leaves_out_the_reserved() {
-        let ports = Ports::without(10, 20, PortSet::parse(b"5,12-14,20-30").unwrap());
+        let ports = Ports::exactly(10, 20).unwrap().with_reserved(b"5,12-14,20-30");
         assert_eq!((ports.span(), ports.usable()), (11, 7));
     }
 }

@@ -1,0 +1,28 @@
+//! The committed C header is the one the sources say, and the package says the same version everywhere.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn the_committed_header_is_fresh() {
+    let generated = fs::read_to_string(concat!(env!("OUT_DIR"), "/ic_listener.h")).expect("build.rs wrote it");
+    let committed = fs::read_to_string(in_the_package("include/ic_listener.h")).expect("it is committed");
+    assert!(generated == committed, "include/ic_listener.h is stale: run `make header` and commit what it changed");
+}
+
+#[test]
+fn the_header_has_the_version_of_the_package() {
+    let header = fs::read_to_string(in_the_package("include/ic_listener.h")).expect("it is committed");
+    let macro_value = |name: &str| {
+        let define = format!("#define {name} ");
+        header.lines().find_map(|line| line.strip_prefix(&define)).unwrap_or_else(|| panic!("no {name}"))
+    };
+    assert_eq!(macro_value("IC_LISTENER_VERSION"), format!("\"{}\"", env!("CARGO_PKG_VERSION")));
+    assert_eq!(macro_value("IC_LISTENER_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MAJOR"));
+    assert_eq!(macro_value("IC_LISTENER_VERSION_MINOR"), env!("CARGO_PKG_VERSION_MINOR"));
+    assert_eq!(macro_value("IC_LISTENER_VERSION_PATCH"), env!("CARGO_PKG_VERSION_PATCH"));
+}
+
+fn in_the_package(path: &str) -> impl AsRef<Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

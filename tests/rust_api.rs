@@ -1,0 +1,121 @@
+//! What a Rust program gets. The kernel's side of the promises is tested from C, where the users are; see `c_tests/`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+
+use ic_listener::{Family, Options, PortOrigin, Step, setup_listener, share_port};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+#[test]
+fn a_listener_takes_connections() {
+    let opened = setup_listener().unwrap();
+    assert_eq!(opened.socket.local_addr().unwrap().port(), opened.port);
+    assert_eq!(opened.socket.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, opened.port)).unwrap();
+    client.write_all(b"hello").unwrap();
+    drop(client);
+    let (mut accepted, _) = opened.socket.accept().unwrap();
+    accepted.set_nonblocking(false).unwrap();
+    let mut received = String::new();
+    accepted.read_to_string(&mut received).unwrap();
+    assert_eq!(received, "hello");
+}
+
+#[test]
+fn the_report_of_a_success_adds_up() {
+    let opened = Options::new().address("127.0.0.1").backlog(1).open_tcp().unwrap();
+    assert_eq!(opened.family, Family::Ipv4);
+    assert_eq!(opened.origin, PortOrigin::Free);
+    assert!(opened.attempts.range().unwrap().contains(&opened.port));
+    assert!(!opened.elapsed.is_zero());
+    let attempts = &opened.attempts;
+    assert_eq!(attempts.tried(), 1 + attempts.in_use() + attempts.forbidden() + attempts.lost());
+}
+
+#[test]
+fn an_address_and_ports_are_kept_to() {
+    let opened = Options::new().address("::1").open_tcp().unwrap();
+    let address = opened.socket.local_addr().unwrap();
+    assert_eq!((address.ip(), opened.family), (IpAddr::V6(Ipv6Addr::LOCALHOST), Family::Ipv6));
+
+    let again = Options::new().address("::1").ports(opened.port..=opened.port).open_tcp().unwrap_err();
+    assert_eq!((again.step(), again.io_error().raw_os_error()), (Step::Bind, Some(libc::EADDRINUSE)));
+    assert_eq!(again.to_string(), format!("no port to listen on in {0}-{0}: 1 tried, 1 in use", opened.port));
+    let attempts = again.attempts();
+    assert_eq!((attempts.tried(), attempts.in_use(), attempts.lost()), (1, 1, 0));
+
+    drop(opened.socket);
+    Options::new().address("::1").ports(address.port()..=address.port()).open_tcp().unwrap();
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    for (options, step, errno, line) in [
+        (Options::new().address("db1"), Step::Address, libc::EINVAL, "not a numeric address: \"db1\""),
+        (Options::new().backlog(-1), Step::Arguments, libc::EINVAL, "the backlog is negative"),
+        (
+            Options::new().ports(0..=9),
+            Step::Arguments,
+            libc::EINVAL,
+            "the lowest port has to be 1 or above and the highest not below the lowest",
+        ),
+        (
+            Options::new().address("192.0.2.1"),
+            Step::Bind,
+            libc::EADDRNOTAVAIL,
+            "192.0.2.1 is not an address of this host",
+        ),
+    ] {
+        let error = options.open_tcp().unwrap_err();
+        assert_eq!((error.step(), error.io_error().raw_os_error()), (step, Some(errno)), "{options:?}");
+        assert_eq!(error.to_string(), line);
+        assert_eq!(io::Error::from(error).raw_os_error(), Some(errno));
+    }
+}
+
+#[test]
+fn a_udp_socket_is_alone_on_its_port() {
+    let opened = Options::new().address("127.0.0.1").open_udp().unwrap();
+    assert_eq!(opened.origin, PortOrigin::Free);
+    assert!(!SockRef::from(&opened.socket).reuse_address().unwrap());
+    let rival = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    rival.set_reuse_address(true).unwrap();
+    let address = SockAddr::from(opened.socket.local_addr().unwrap());
+    assert_eq!(rival.bind(&address).unwrap_err().kind(), ErrorKind::AddrInUse);
+
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    client.send_to(b"hello", (Ipv4Addr::LOCALHOST, opened.port)).unwrap();
+    let mut received = [0; 16];
+    let length = opened.socket.recv(&mut received).unwrap();
+    assert_eq!(&received[..length], b"hello");
+}
+
+#[test]
+fn the_port_of_an_outgoing_connection_can_be_shared() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    let port = client.local_addr().unwrap().port();
+    let on_that_port = Options::new().address("127.0.0.1").ports(port..=port);
+
+    assert_eq!(on_that_port.open_tcp().unwrap_err().io_error().kind(), ErrorKind::AddrInUse);
+    share_port(&client).unwrap();
+    let opened = on_that_port.open_tcp().unwrap();
+    assert_eq!((opened.port, opened.origin), (port, PortOrigin::Reused));
+    assert_eq!(client.peer_addr().unwrap(), server.local_addr().unwrap());
+}
+
+#[test]
+fn a_udp_port_is_not_shared() {
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    assert_eq!(share_port(&udp).unwrap_err().raw_os_error(), Some(libc::EPROTOTYPE));
+    assert!(!SockRef::from(&udp).reuse_address().unwrap());
+}
+
+#[test]
+fn errors_and_sockets_can_go_to_other_threads() {
+    fn sendable<T: Send + Sync + 'static>() {}
+    sendable::<ic_listener::Error>();
+    sendable::<ic_listener::Opened<TcpListener>>();
+    sendable::<Options<'static>>();
+}
