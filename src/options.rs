@@ -158,7 +158,7 @@ impl<'a> Options<'a> {
     }
 }
 
-fn named_ports(range: &RangeInclusive<u16>) -> Result<Ports, Failure> {
+fn named_ports(range: &RangeInclusive<u16>) -> Result<Ports<'static>, Failure> {
     Ports::exactly(*range.start(), *range.end())
         .ok_or_else(|| Failure::option("the lowest port has to be 1 or above and the highest not below the lowest"))
 }
