@@ -1,7 +1,10 @@
 # make            the static library and the header
 # make demo       a C program gets a listener and talks through it
 # make check      installs what the tests need, runs them all, counts them
+# make bench      measures the library against what it replaces (QUICK=1: under a minute)
+# make install    libraries, header, pkg-config file and man pages (PREFIX, DESTDIR); make uninstall removes them
 # make header     takes over the header that the build generated from src/ffi.rs
+# make check-kernels KERNELS="vmlinuz..."	the kernel's rules and the tests of the library on other kernels
 # make clean
 
 CARGO ?= cargo
@@ -30,3 +33,7 @@ check:
 clean:
 	$(CARGO) clean --quiet
 	rm -rf c_tests/build
+
+include install.mk
+include ffi_bench/bench.mk
+include c_tests/kernels.mk

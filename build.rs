@@ -42,7 +42,11 @@ const INITIALIZERS: &str = r#"
 
 /// Comments as PostgreSQL writes them, and the heading that Rust wants over a function's preconditions in a C reader's words.
 fn in_c_terms(header: &str) -> String {
-    header.replace("/**\n", "/*\n").replace(" * # Safety\n *\n * ", " * Pointers: ")
+    header
+        .replace("/**\n", "/*\n")
+        .replace(" * # Safety\n *\n * ", " * Pointers: ")
+        .replace(" // __cplusplus", " /* __cplusplus */")
+        .replace(" // extern \"C\"", " /* extern \"C\" */")
 }
 
 fn version_macros() -> String {

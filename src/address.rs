@@ -15,29 +15,36 @@ pub(crate) enum LocalAddress {
     Given(SocketAddr),
 }
 
-/// The text is not a numeric address, or names an interface this host does not have.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NotAnAddress;
+const NOT_NUMERIC: &str = "not a numeric address";
+const NOT_UNICAST: &str = "not a unicast address";
+const NO_INTERFACE: &str = "a link-local address needs its interface, as in fe80::1%eth0";
+const NO_SUCH_INTERFACE: &str = "no such interface";
+const NOT_LINK_LOCAL: &str = "only a link-local address has an interface";
 
 impl LocalAddress {
     /// What getnameinfo(NI_NUMERICHOST) prints: `192.0.2.1`, `2001:db8::1`, `::ffff:192.0.2.1`, and link-local addresses
-    /// with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`.
+    /// with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`. The error is what is wrong with the text.
     ///
     /// A scope is asked for where it means something and refused where it does not: bind() fails without it on a
-    /// link-local address and ignores it on any other (ipv6(7)).
-    pub(crate) fn parse(text: &str) -> Result<Self, NotAnAddress> {
+    /// link-local address and ignores it on any other (ipv6(7)). Multicast and broadcast addresses are refused, because
+    /// bind() takes them (seen on 6.18) and nobody could connect.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let (address, scope) = match text.split_once('%') {
             None => (text, None),
             Some((address, scope)) => (address, Some(scope)),
         };
-        let scope_id = match (IpAddr::from_str(address).map_err(|_| NotAnAddress)?, scope) {
-            (IpAddr::V6(ip), Some(scope)) if ip.is_unicast_link_local() => interface(scope)?,
-            (IpAddr::V6(ip), None) if ip.is_unicast_link_local() => return Err(NotAnAddress),
-            (_, Some(_)) => return Err(NotAnAddress),
-            (ip, None) => return Ok(Self::Given((ip, 0).into())),
-        };
-        let ip = Ipv6Addr::from_str(address).map_err(|_| NotAnAddress)?;
-        Ok(Self::Given(SocketAddrV6::new(ip, 0, 0, scope_id).into()))
+        let ip = IpAddr::from_str(address).map_err(|_| NOT_NUMERIC)?;
+        if ip.to_canonical().is_multicast() || ip.to_canonical() == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            return Err(NOT_UNICAST);
+        }
+        match (ip, scope) {
+            (IpAddr::V6(ip), Some(scope)) if ip.is_unicast_link_local() => {
+                Ok(Self::Given(SocketAddrV6::new(ip, 0, 0, interface(scope)?).into()))
+            }
+            (IpAddr::V6(ip), None) if ip.is_unicast_link_local() => Err(NO_INTERFACE),
+            (_, Some(_)) => Err(NOT_LINK_LOCAL),
+            (ip, None) => Ok(Self::Given((ip, 0).into())),
+        }
     }
 
     /// The addresses to try in turn. The wildcard is one IPv6 socket that takes IPv4 as well; only where IPv6 is not to
@@ -62,23 +69,18 @@ pub(crate) fn takes_ipv4_through_ipv6(address: &SocketAddr) -> bool {
 }
 
 /// A scope as getaddrinfo() takes it: the name of an interface first, else its index in decimal digits.
-fn interface(scope: &str) -> Result<u32, NotAnAddress> {
+fn interface(scope: &str) -> Result<u32, &'static str> {
     let mut name = [0; libc::IF_NAMESIZE];
-    if scope.is_empty() || scope.len() >= name.len() {
-        return Err(NotAnAddress);
+    if scope.is_empty() || scope.len() >= name.len() || scope.contains('\0') {
+        return Err(NO_SUCH_INTERFACE);
     }
     name[..scope.len()].copy_from_slice(scope.as_bytes());
-    let name = CStr::from_bytes_until_nul(&name).map_err(|_| NotAnAddress)?;
-    if name.count_bytes() != scope.len() {
-        return Err(NotAnAddress);
-    }
-    sys::interface_index(name)
-        .or_else(|| {
-            let digits = scope.bytes().all(|byte| byte.is_ascii_digit());
-            let index = scope.parse().ok().filter(|_| digits)?;
-            sys::interface_exists(index).then_some(index)
-        })
-        .ok_or(NotAnAddress)
+    let by_name = CStr::from_bytes_until_nul(&name).ok().and_then(sys::interface_index);
+    let by_number = || {
+        let digits = scope.bytes().all(|byte| byte.is_ascii_digit());
+        scope.parse().ok().filter(|&index| digits && sys::interface_exists(index))
+    };
+    by_name.or_else(by_number).ok_or(NO_SUCH_INTERFACE)
 }
 
 #[cfg(test)]
@@ -95,7 +97,7 @@ mod tests {
 
     #[test]
     fn numeric_addresses_are_taken() {
-        for text in ["127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::1", "::ffff:192.0.2.1"] {
+        for text in ["127.0.0.1", "0.0.0.0", "255.255.255.254", "::", "::1", "2001:db8::1", "::ffff:192.0.2.1"] {
             let address = given(text);
             assert_eq!(address.ip(), text.parse::<IpAddr>().unwrap());
             assert_eq!(address.port(), 0);
@@ -116,35 +118,41 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let junk = "x".repeat(4096);
-        for text in [
-            "",
-            " ",
-            "localhost",
-            "127.0.0.1:80",
-            "[::1]",
-            "[::1]:80",
-            "127.0.0.1 ",
-            " ::1",
-            "127.1",
-            "0x7f.0.0.1",
-            "1.2.3.4.5",
-            "::1::",
-            "fe80::1",
-            "fe80::1%",
-            "fe80::1%nosuchif0",
-            "fe80::1%4000000000",
-            "fe80::1%+1",
-            "fe80::1%lo\0",
-            "fe80::1%lo%lo",
-            "::1%lo",
-            "::1%1",
-            "127.0.0.1%lo",
-            "%lo",
-            &junk,
-            "\0",
-            "127.0.0.1\0",
+        for (text, what) in [
+            ("", NOT_NUMERIC),
+            (" ", NOT_NUMERIC),
+            ("localhost", NOT_NUMERIC),
+            ("127.0.0.1:80", NOT_NUMERIC),
+            ("[::1]", NOT_NUMERIC),
+            ("[::1]:80", NOT_NUMERIC),
+            ("127.0.0.1 ", NOT_NUMERIC),
+            (" ::1", NOT_NUMERIC),
+            ("127.1", NOT_NUMERIC),
+            ("0x7f.0.0.1", NOT_NUMERIC),
+            ("1.2.3.4.5", NOT_NUMERIC),
+            ("::1::", NOT_NUMERIC),
+            ("\0", NOT_NUMERIC),
+            ("127.0.0.1\0", NOT_NUMERIC),
+            ("%lo", NOT_NUMERIC),
+            (&junk, NOT_NUMERIC),
+            ("224.0.0.1", NOT_UNICAST),
+            ("255.255.255.255", NOT_UNICAST),
+            ("::ffff:224.0.0.1", NOT_UNICAST),
+            ("::ffff:255.255.255.255", NOT_UNICAST),
+            ("ff02::1%lo", NOT_UNICAST),
+            ("fe80::1", NO_INTERFACE),
+            ("fe80::1%", NO_SUCH_INTERFACE),
+            ("fe80::1%nosuchif0", NO_SUCH_INTERFACE),
+            ("fe80::1%4000000000", NO_SUCH_INTERFACE),
+            ("fe80::1%+1", NO_SUCH_INTERFACE),
+            ("fe80::1%lo\0", NO_SUCH_INTERFACE),
+            ("fe80::1%lo%lo", NO_SUCH_INTERFACE),
+            ("fe80::1%a.name.that.is.too.long", NO_SUCH_INTERFACE),
+            ("::1%lo", NOT_LINK_LOCAL),
+            ("::1%1", NOT_LINK_LOCAL),
+            ("127.0.0.1%lo", NOT_LINK_LOCAL),
         ] {
-            assert_eq!(LocalAddress::parse(text), Err(NotAnAddress), "{text:?}");
+            assert_eq!(LocalAddress::parse(text), Err(what), "{text:?}");
         }
     }
 
@@ -171,14 +179,24 @@ mod tests {
         }
 
         #[test]
-        fn what_is_taken_is_what_was_written(ip in any::<u128>().prop_map(Ipv6Addr::from)) {
-            prop_assume!(!ip.is_unicast_link_local());
-            prop_assert_eq!(given(&ip.to_string()).ip(), IpAddr::V6(ip));
+        fn every_ipv6_address_is_taken_as_written(ip in any::<u128>().prop_map(Ipv6Addr::from)) {
+            prop_assert_eq!(LocalAddress::parse(&ip.to_string()), expected(ip.into()));
         }
 
         #[test]
-        fn every_ipv4_address_is_taken(ip in any::<u32>().prop_map(Ipv4Addr::from)) {
-            prop_assert_eq!(given(&ip.to_string()).ip(), IpAddr::V4(ip));
+        fn every_ipv4_address_is_taken_as_written(ip in any::<u32>().prop_map(Ipv4Addr::from)) {
+            prop_assert_eq!(LocalAddress::parse(&ip.to_string()), expected(ip.into()));
+            let mapped = ip.to_ipv6_mapped();
+            prop_assert_eq!(LocalAddress::parse(&mapped.to_string()), expected(mapped.into()));
+        }
+    }
+
+    fn expected(ip: IpAddr) -> Result<LocalAddress, &'static str> {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) if ip.octets()[0] & 0xf0 == 224 || ip == Ipv4Addr::BROADCAST => Err(NOT_UNICAST),
+            IpAddr::V6(ip) if ip.octets()[0] == 0xff => Err(NOT_UNICAST),
+            IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80 => Err(NO_INTERFACE),
+            _ => Ok(LocalAddress::Given((ip, 0).into())),
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum PortOrigin {
     PickedByKernel,
 }
 
-/// The ports one call tried: `tried` is the sum of those in use, forbidden, lost, and the one that was won.
+/// The ports one call tried: in use, forbidden, lost to others (some of them more than once), and won.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     family: Option<Family>,
@@ -43,7 +43,9 @@ pub struct Attempts {
     won: bool,
     pub(crate) tried: u32,
     pub(crate) forbidden: u32,
-    pub(crate) lost: u32,
+    pub(crate) listens_lost: u32,
+    /// Ports of lost listens, each counted once.
+    pub(crate) ports_lost: u32,
 }
 
 impl Attempts {
@@ -85,7 +87,7 @@ impl Attempts {
 
     /// How many were in use (bind() said EADDRINUSE).
     pub fn in_use(&self) -> u32 {
-        self.tried.saturating_sub(self.forbidden).saturating_sub(self.lost).saturating_sub(self.won.into())
+        self.tried.saturating_sub(self.forbidden + self.ports_lost + u32::from(self.won))
     }
 
     /// How many were refused for want of privilege (bind() said EACCES or EPERM).
@@ -94,8 +96,8 @@ impl Attempts {
     }
 
     /// How often another socket listened first on a port this call had bound (listen() said EADDRINUSE).
-    pub fn lost(&self) -> u32 {
-        self.lost
+    pub fn listens_lost(&self) -> u32 {
+        self.listens_lost
     }
 
     /// Why there is no port, in one line.
@@ -121,9 +123,10 @@ impl Attempts {
     }
 
     fn fmt_lost(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.lost {
-            0 => Ok(()),
-            lost => write!(f, ", {lost} lost to another listener"),
+        let (ports, listens) = (self.ports_lost, self.listens_lost);
+        if ports > 0 {
+            write!(f, ", {ports} lost to another listener")?;
         }
+        if listens > ports { write!(f, " ({listens} times)") } else { Ok(()) }
     }
 }

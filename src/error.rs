@@ -13,7 +13,7 @@ use crate::Attempts;
 pub enum Step {
     /// The options (or, from C, the pointers) cannot be used.
     Arguments,
-    /// The address is not a numeric address of a kind that can be bound.
+    /// The address is not numeric, not unicast, or a link-local one without an interface of this host.
     Address,
     /// socket(2)
     Socket,
@@ -69,8 +69,8 @@ pub(crate) enum Cause {
     Refused,
     /// No port of the range could be had; the attempts say why.
     NoPort,
-    /// The text is not a numeric address; here it is, quoted.
-    NotAnAddress(String),
+    /// What is wrong with the address, and its text, quoted.
+    BadAddress(&'static str, String),
     /// The address is not one of this host's.
     NotOfThisHost(SocketAddr),
     /// An option (or pointer) that cannot be used, and what it should be.
@@ -102,9 +102,9 @@ impl Failure {
         )
     }
 
-    pub(crate) fn not_an_address(text: &[u8]) -> Self {
+    pub(crate) fn bad_address(what: &'static str, text: &[u8]) -> Self {
         let source = io::Error::from_raw_os_error(libc::EINVAL);
-        Self { step: Step::Address, source, cause: Cause::NotAnAddress(quoted(text)) }
+        Self { step: Step::Address, source, cause: Cause::BadAddress(what, quoted(text)) }
     }
 
     pub(crate) fn option(what: &'static str) -> Self {
@@ -155,10 +155,22 @@ impl fmt::Display for Line<'_> {
         let Error { step, source, cause, attempts, .. } = self.0;
         match cause {
             Cause::NoPort => attempts.fmt_no_port(f),
-            Cause::NotAnAddress(text) => write!(f, "not a numeric address: {text}"),
-            Cause::NotOfThisHost(address) => write!(f, "{} is not an address of this host", address.ip()),
+            Cause::BadAddress(what, text) => write!(f, "{what}: {text}"),
+            Cause::NotOfThisHost(address) => {
+                write!(f, "{}", address.ip())?;
+                if let SocketAddr::V6(address) = address
+                    && address.scope_id() != 0
+                {
+                    write!(f, "%{}", address.scope_id())?;
+                }
+                f.write_str(" is not an address of this host")
+            }
             Cause::Option(what) => f.write_str(what),
-            Cause::Refused => write!(f, "{step}: {source}"),
+            Cause::Refused => {
+                // "Too many open files (os error 24)": the number is a Rust habit.
+                let text = source.to_string();
+                write!(f, "{step}: {}", text.split(" (os error").next().unwrap_or(&text))
+            }
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::{self, Write};
-use std::mem;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -24,40 +23,46 @@ pub const IC_LISTENER_MESSAGE_SIZE: usize = 256;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerOptions {
-    /// sizeof(IcListenerOptions), by which the library knows the version of the struct.
+    /// sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it; the call fails with EINVAL when it is anything else.
+    /// The struct will only ever grow at its end.
     pub size: usize,
     /// A numeric address of this host: IPv4 ("192.0.2.1"), IPv6 ("2001:db8::1"), IPv4-mapped ("::ffff:192.0.2.1"), or
     /// link-local IPv6 with its interface as a name or an index ("fe80::1%eth0", "fe80::1%2"). Names are never resolved.
     /// NULL is the wildcard: one IPv6 socket that takes IPv4 too, or an IPv4 socket on a host without IPv6.
     pub address: *const c_char,
-    /// The backlog for listen(2), which cuts it to net.core.somaxconn. 0 means 128. Not used for UDP.
+    /// The backlog for listen(2), which cuts it to net.core.somaxconn. 0 means 128. UDP checks it and does not use it.
     pub backlog: c_int,
-    /// The lowest and the highest port that may be used, 1 to 65535. Exactly these ports are used, those included that the
-    /// host reserves. 0 and 0 mean the host's ephemeral port range (net.ipv4.ip_local_port_range) without its reserved
-    /// ports (net.ipv4.ip_local_reserved_ports), as it was at most a tenth of a second ago.
+    /// The lowest port that may be used, 1 to 65535; set both ends of the range or neither. Exactly these ports are used,
+    /// those included that the host reserves. 0 and 0 mean the host's ephemeral port range (net.ipv4.ip_local_port_range)
+    /// without its reserved ports (net.ipv4.ip_local_reserved_ports), as it was at most a tenth of a second ago; a process
+    /// that enters another network namespace may see the old one for that long.
     pub port_min: c_int,
-    /// See port_min.
+    /// The highest port that may be used.
     pub port_max: c_int,
     /// How many times listen(2) may find that another socket was first on the port, before the call gives up. 0 means 256.
-    /// Not used for UDP.
+    /// UDP checks it and does not use it.
     pub listen_retries: c_int,
 }
 
 /// The step that failed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum IcListenerStep {
     /// None did: success.
     None = 0,
     /// A pointer or an option that cannot be used.
     Arguments = 1,
-    /// The address is not numeric, or names an interface this host does not have.
+    /// The address is not numeric, not unicast, or link-local without an interface of this host.
     Address = 2,
+    /// socket(2)
     Socket = 3,
+    /// setsockopt(2)
     Setsockopt = 4,
+    /// bind(2)
     Bind = 5,
+    /// listen(2)
     Listen = 6,
+    /// getsockname(2)
     Getsockname = 7,
     /// A bug of the library; errno is ENOTRECOVERABLE.
     Internal = 8,
@@ -78,11 +83,13 @@ pub enum IcListenerPortOrigin {
     PickedByKernel = 3,
 }
 
-/// What a call did. Initialize it with IC_LISTENER_REPORT_INIT; the call fills it, whether it succeeds or fails.
+/// What a call did. Initialize it with IC_LISTENER_REPORT_INIT; the call fills it, whether it succeeds or fails. Only size
+/// has to be set before.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerReport {
-    /// sizeof(IcListenerReport), by which the library knows the version of the struct.
+    /// sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. When it is anything else, the call fails with EINVAL
+    /// and leaves the report as it was. The struct will only ever grow at its end.
     pub size: usize,
     /// The errno of the failure; 0 on success.
     pub error: c_int,
@@ -92,9 +99,9 @@ pub struct IcListenerReport {
     pub family: c_int,
     /// How the port was won.
     pub origin: IcListenerPortOrigin,
-    /// The range that was tried. 0 and 0 when it could not be read (the kernel picks a port then).
+    /// The lowest port of the range that was tried. 0 when the range could not be read (the kernel picks a port then).
     pub port_min: c_int,
-    /// See port_min.
+    /// The highest port of that range, or 0.
     pub port_max: c_int,
     /// How many ports were looked at, each counted once, the one that was won included.
     pub ports_tried: u32,
@@ -108,6 +115,7 @@ pub struct IcListenerReport {
     pub elapsed_ns: u64,
     /// One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
     /// "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
+    /// Its wording may change: decide by error and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
 }
 
@@ -129,8 +137,9 @@ pub struct IcListenerReport {
 ///   EMFILE, ENFILE, ENOBUFS, ENOMEM, ...  as socket(2), setsockopt(2), bind(2), listen(2) and getsockname(2) set them
 ///   ENOTRECOVERABLE  a bug of this library
 ///
-/// The call never blocks or sleeps, and looks at every port of the range once at most, twice where others race it. It may
-/// be made from any thread and in a forked child. It is not async-signal-safe.
+/// The call never blocks or sleeps. It asks for 64 ports, and then, if those were taken, once for every port of the range; a
+/// port that it lost to another socket it may ask for again. It may be made from any thread and in a forked child, not from
+/// a signal handler. When it has returned, no frame of the library is left on the stack, so that ereport() may follow.
 ///
 /// # Safety
 ///
@@ -143,14 +152,15 @@ pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_i
 
 /// Opens a TCP listener as the options say; see setup_listener() for the socket, the errors and the promises.
 ///
-/// options may be NULL, which stands for the defaults. report may be NULL; if it is not, it is filled on success and on
-/// failure. More errors than those of setup_listener():
+/// options may be NULL, which stands for the defaults. report may be NULL; if not, it is filled on success and on failure,
+/// unless its size is wrong. More errors than those of setup_listener():
 ///   EINVAL         an option cannot be used (step "arguments"): a size that is not one of this library's, a negative
 ///                  backlog or listen_retries, only one of port_min and port_max, port_min above port_max, a port above
-///                  65535; or the address is not numeric, or link-local without its interface, or names an interface that
-///                  is not there (step "address")
+///                  65535; or the address is not numeric, not unicast, link-local without its interface, or names an
+///                  interface that is not there (step "address")
 ///   EADDRNOTAVAIL  the address is not one of this host's (step "bind")
-///   EADDRINUSE with step "listen"  more listens were lost to other sockets than listen_retries allows
+///   EAFNOSUPPORT   the address is an IPv6 one and the host has no IPv6 (step "socket")
+///   EADDRINUSE     with step "listen": ports were lost to other sockets that listened first
 ///
 /// # Safety
 ///
@@ -242,8 +252,6 @@ unsafe fn open<S: IntoRawFd>(
         write_if_wanted(fd, -1);
     }
     let outcome = catching_panics(|| {
-        #[cfg(ic_listener_test_panic)]
-        panic!("asked for by a test");
         // SAFETY: the caller promises that each is NULL or points to its struct with the size set.
         unsafe {
             if port.is_null() || fd.is_null() {
@@ -255,7 +263,12 @@ unsafe fn open<S: IntoRawFd>(
             if !report.is_null() && (*report).size != size_of::<IcListenerReport>() {
                 return Err(refusal("the size of the report is not one of this library's"));
             }
-            acquire(&options_from_c(options)?)
+            let opened = acquire(&options_from_c(options)?)?;
+            // With a socket in hand, which the unwinding has to close.
+            if cfg!(ic_listener_test_panic) {
+                panic!("asked for by a test");
+            }
+            Ok(opened)
         }
     });
     let errno = match &outcome {
@@ -273,12 +286,14 @@ unsafe fn open<S: IntoRawFd>(
             });
         }
     }
-    if let Ok(Ok(opened)) = outcome {
+    match outcome {
         // SAFETY: neither is NULL, or there would be no success.
-        unsafe {
+        Ok(Ok(opened)) => unsafe {
             port.write(c_int::from(opened.port));
             fd.write(opened.socket.into_raw_fd());
-        }
+        },
+        // Here and not at the end of the function, because free() may change errno (glibc before 2.33).
+        failed => drop(failed),
     }
     finish(errno)
 }
@@ -341,7 +356,7 @@ unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Option
     });
     if (given.port_min, given.port_max) != (0, 0) {
         let (Ok(min), Ok(max)) = (u16::try_from(given.port_min), u16::try_from(given.port_max)) else {
-            return Err(refusal("port_min and port_max have to be ports, 1 to 65535"));
+            return Err(refusal("port_min and port_max must be ports, 1 to 65535"));
         };
         options = options.ports(min..=max);
     }
@@ -417,7 +432,7 @@ impl IcListenerReport {
             ports_tried: attempts.tried(),
             ports_in_use: attempts.in_use(),
             ports_forbidden: attempts.forbidden(),
-            listens_lost: attempts.lost(),
+            listens_lost: attempts.listens_lost(),
             elapsed_ns: 0,
             message: [0; IC_LISTENER_MESSAGE_SIZE],
         }
@@ -451,9 +466,3 @@ impl Write for Line<'_> {
         if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }
-
-// A layout that changes is another ABI; the C side of these numbers is in c_tests/.
-const _: () = {
-    assert!(size_of::<IcListenerOptions>() == 2 * size_of::<usize>() + 16);
-    assert!(mem::offset_of!(IcListenerReport, elapsed_ns) == size_of::<usize>() + 40);
-};

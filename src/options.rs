@@ -107,9 +107,6 @@ impl<'a> Options<'a> {
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
         self.open(|address, ports, attempts| {
             let Self { backlog, listen_retries, .. } = *self;
-            if backlog < 0 {
-                return Err(Failure::option("the backlog is negative"));
-            }
             strategy::tcp_listener(&Wanted { address, backlog, listen_retries }, ports, attempts)
         })
     }
@@ -132,7 +129,7 @@ impl<'a> Options<'a> {
     ) -> Result<Opened<S>, Error> {
         let start = Instant::now();
         let mut attempts = Attempts::default();
-        let won = self.local_address().and_then(|address| match &self.ports {
+        let won = self.validated_address().and_then(|address| match &self.ports {
             Some(named) => acquire(address, Some(&named_ports(named)?), &mut attempts),
             None => with_host_ports(start, |ports| acquire(address, ports, &mut attempts)),
         });
@@ -147,20 +144,21 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn local_address(&self) -> Result<LocalAddress, Failure> {
+    fn validated_address(&self) -> Result<LocalAddress, Failure> {
+        if self.backlog < 0 {
+            return Err(Failure::option("the backlog is negative"));
+        }
         let Some(text) = self.address else {
             return Ok(LocalAddress::Wildcard);
         };
-        std::str::from_utf8(text)
-            .ok()
-            .and_then(|text| LocalAddress::parse(text).ok())
-            .ok_or_else(|| Failure::not_an_address(text))
+        let parsed = std::str::from_utf8(text).map_err(|_| "not a numeric address").and_then(LocalAddress::parse);
+        parsed.map_err(|what| Failure::bad_address(what, text))
     }
 }
 
 fn named_ports(range: &RangeInclusive<u16>) -> Result<Ports<'static>, Failure> {
     Ports::exactly(*range.start(), *range.end())
-        .ok_or_else(|| Failure::option("the lowest port has to be 1 or above and the highest not below the lowest"))
+        .ok_or_else(|| Failure::option("the lowest port must be 1 or above, and the highest not below the lowest"))
 }
 
 /// Opens a TCP listener with the default [`Options`].

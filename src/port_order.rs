@@ -191,7 +191,7 @@ mod tests {
                 .unwrap()
                 .leaving_out(list, |ports| PortOrder::new(ports, 1).take(3).collect::<Vec<_>>())
         };
-        assert_eq!(order(b"8-20"), []);
-        assert_eq!(order(b"10,12-13"), [11, 11, 11]);
+        assert_eq!(order(b"8-20\n"), []);
+        assert_eq!(order(b"10,12-13\n"), [11, 11, 11]);
     }
 }

@@ -30,7 +30,7 @@ fn the_report_of_a_success_adds_up() {
     assert!(opened.attempts.range().unwrap().contains(&opened.port));
     assert!(!opened.elapsed.is_zero());
     let attempts = &opened.attempts;
-    assert_eq!(attempts.tried(), 1 + attempts.in_use() + attempts.forbidden() + attempts.lost());
+    assert_eq!(attempts.tried(), 1 + attempts.in_use() + attempts.forbidden() + attempts.listens_lost());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn an_address_and_ports_are_kept_to() {
     assert_eq!((again.step(), again.io_error().raw_os_error()), (Step::Bind, Some(libc::EADDRINUSE)));
     assert_eq!(again.to_string(), format!("no port to listen on in {0}-{0}: 1 tried, 1 in use", opened.port));
     let attempts = again.attempts();
-    assert_eq!((attempts.tried(), attempts.in_use(), attempts.lost()), (1, 1, 0));
+    assert_eq!((attempts.tried(), attempts.in_use(), attempts.listens_lost()), (1, 1, 0));
 
     drop(opened.socket);
     Options::new().address("::1").ports(address.port()..=address.port()).open_tcp().unwrap();
@@ -58,7 +58,7 @@ fn errors_say_what_is_wrong() {
             Options::new().ports(0..=9),
             Step::Arguments,
             libc::EINVAL,
-            "the lowest port has to be 1 or above and the highest not below the lowest",
+            "the lowest port must be 1 or above, and the highest not below the lowest",
         ),
         (
             Options::new().address("192.0.2.1"),

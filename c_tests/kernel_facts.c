@@ -1,0 +1,859 @@
+/*
+ * kernel_facts.c
+ *		Asks the running kernel what this library's strategy rests on: who may
+ *		bind which port, and what bind(), listen() and SO_REUSEADDR do.
+ *
+ * Every question is asked on port PORT of a network namespace of its own, with
+ * IPv6 wildcard sockets unless it says otherwise. "bind(0)" is asked with PORT
+ * as the whole ephemeral range, so that the kernel can answer with that port
+ * or with EADDRINUSE only. All questions are asked twice, with
+ * net.ipv4.ip_autobind_reuse off and on, where the kernel has it (Linux 5.7).
+ *
+ * Prints one line of TAP for each fact: its name, what we expect and what the
+ * kernel answered; and where they differ, what that means for src/strategy.rs.
+ * The library is not called. Made to be linked statically too, see
+ * check-kernels.
+ */
+#define _GNU_SOURCE
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "netns.h"
+#include "sockets.h"
+#include "support.h"
+
+#define PORT 40000				/* what is asked about; even, see parity */
+#define SERVER_PORT 50000		/* the other end of outgoing connections */
+#define CLIENT_PORT 51000		/* the other end of accepted ones, and up */
+
+#define AUTOBIND_REUSE "net.ipv4.ip_autobind_reuse"
+#define AUTOBIND_REUSE_FILE "/proc/sys/net/ipv4/ip_autobind_reuse"
+
+/* What the kernel answers; shared by the child that asks and its parent. */
+#define SEEN_SIZE 64
+static char *seen;
+
+#define see(...) snprintf(seen, SEEN_SIZE, __VA_ARGS__)
+
+/*
+ * Sockets
+ */
+
+static struct sockaddr_in6
+in6_address(struct in6_addr host, int port)
+{
+	return (struct sockaddr_in6) {
+		.sin6_family = AF_INET6,
+		.sin6_port = htons(port),
+		.sin6_addr = host,
+	};
+}
+
+static void
+allow_reuse(int fd)
+{
+	int			on = 1;
+
+	require(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0,
+			"setsockopt: %s", strerror(errno));
+}
+
+static int
+unbound_socket(int type, bool reuse)
+{
+	int			fd = socket(AF_INET6, type, 0);
+
+	require(fd >= 0, "socket: %s", strerror(errno));
+	if (reuse)
+		allow_reuse(fd);
+	return fd;
+}
+
+/* 0, or the errno. */
+static int
+bind_to(int fd, int port)
+{
+	struct sockaddr_in6 address = in6_address(in6addr_any, port);
+
+	return bind(fd, (struct sockaddr *) &address, sizeof(address)) == 0 ? 0 : errno;
+}
+
+static int
+listen_on(int fd)
+{
+	return listen(fd, 8) == 0 ? 0 : errno;
+}
+
+static int
+require_neighbour(Neighbour neighbour, int port)
+{
+	int			fd = open_neighbour(&neighbour, port);
+
+	require(fd >= 0, "%s port %d: %s", neighbour.address, port, strerror(errno));
+	return fd;
+}
+
+static int
+bound(bool reuse, int port)
+{
+	return require_neighbour((Neighbour) {
+		.address = "::",
+		.reuse_address = reuse,
+	}, port);
+}
+
+static int
+listener(bool reuse, int port)
+{
+	return require_neighbour((Neighbour) {
+		.address = "::",
+		.reuse_address = reuse,
+		.listens = true,
+	}, port);
+}
+
+static void
+connect_to(int fd, int port)
+{
+	struct sockaddr_in6 address = in6_address(in6addr_loopback, port);
+
+	require(connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0,
+			"connect: %s", strerror(errno));
+}
+
+static int
+accept_from(int fd)
+{
+	int			accepted = accept(fd, NULL, NULL);
+
+	require(accepted >= 0, "accept: %s", strerror(errno));
+	return accepted;
+}
+
+static const char *
+answer_to(int error)
+{
+	return error == 0 ? "ok" : error == EADDRINUSE ? "no" : strerror(error);
+}
+
+/* What a neighbour gets who asks for the port. */
+static const char *
+answer_to_neighbour(Neighbour neighbour, int port)
+{
+	return answer_to(open_neighbour(&neighbour, port) >= 0 ? 0 : errno);
+}
+
+#define SHARING ((Neighbour) {.address = "::", .reuse_address = true})
+#define EXCLUSIVE ((Neighbour) {.address = "::"})
+
+/*
+ * Who holds the port
+ */
+
+/* When a holder of the port sets SO_REUSEADDR. */
+typedef enum Reuse
+{
+	NEVER,
+	AT_ONCE,
+	LATE,						/* after connect(), or after listen() */
+} Reuse;
+
+typedef struct Holder
+{
+	const char *name;
+	void		(*hold) (const struct Holder *holder);
+	Reuse		reuse;
+	Neighbour	neighbour;		/* for hold_with_socket() */
+} Holder;
+
+/* Two ends of a connection, one of them on PORT. */
+typedef struct Connection
+{
+	int			ours;
+	int			theirs;
+} Connection;
+
+static Connection
+outgoing_connection(Reuse reuse)
+{
+	Connection	connection;
+	int			server = listener(true, SERVER_PORT);
+
+	/* Without bind(), as databases connect: the range decides on the port. */
+	set_port_range(PORT, PORT);
+	connection.ours = unbound_socket(SOCK_STREAM, reuse == AT_ONCE);
+	connect_to(connection.ours, SERVER_PORT);
+	require(local_port(connection.ours) == PORT, "connected from port %d",
+			local_port(connection.ours));
+	if (reuse == LATE)
+		allow_reuse(connection.ours);
+	connection.theirs = accept_from(server);
+	return connection;
+}
+
+/* The listener is gone: only the connection holds the port. */
+static Connection
+accepted_connection(Reuse reuse)
+{
+	Connection	connection;
+	int			server = listener(reuse == AT_ONCE, PORT);
+
+	if (reuse == LATE)
+		allow_reuse(server);
+	set_port_range(CLIENT_PORT, CLIENT_PORT + 9);
+	connection.theirs = unbound_socket(SOCK_STREAM, false);
+	connect_to(connection.theirs, PORT);
+	connection.ours = accept_from(server);
+	close(server);
+	return connection;
+}
+
+static void
+close_into_time_wait(Connection connection)
+{
+	char		byte;
+
+	/* The end that closes first keeps the port. */
+	close(connection.ours);
+	require(read(connection.theirs, &byte, 1) == 0, "no end of file");
+	close(connection.theirs);
+
+	/* The last packets may be a soft interrupt away. */
+	for (int milliseconds = 0; ports_in_time_wait(PORT, PORT) == 0;
+		 milliseconds++)
+	{
+		require(milliseconds < 5000, "port %d not in TIME_WAIT", PORT);
+		usleep(1000);
+	}
+}
+
+static void
+hold_nothing(const Holder *holder)
+{
+	(void) holder;
+}
+
+static void
+hold_in_time_wait_outgoing(const Holder *holder)
+{
+	close_into_time_wait(outgoing_connection(holder->reuse));
+}
+
+static void
+hold_in_time_wait_accepted(const Holder *holder)
+{
+	close_into_time_wait(accepted_connection(holder->reuse));
+}
+
+static void
+hold_outgoing(const Holder *holder)
+{
+	outgoing_connection(holder->reuse);
+}
+
+static void
+hold_accepted(const Holder *holder)
+{
+	accepted_connection(holder->reuse);
+}
+
+static void
+hold_with_socket(const Holder *holder)
+{
+	int			fd = require_neighbour(holder->neighbour, PORT);
+
+	if (holder->reuse == LATE)
+		allow_reuse(fd);
+}
+
+/*
+ * Who may bind what
+ */
+
+typedef enum Attempt
+{
+	PICK,						/* bind(0) */
+	PICK_SHARED,				/* SO_REUSEADDR, bind(0) */
+	NAME,						/* bind(port) */
+	NAME_SHARED,				/* SO_REUSEADDR, bind(port), listen() */
+	ATTEMPTS
+} Attempt;
+
+static const struct
+{
+	const char *name;
+	const char *meaning;
+}			attempts[ATTEMPTS] =
+{
+	[PICK] = {"bind(0)",
+		"only the fallback asks like this, where the range cannot be read; "
+		"named ports are not affected"},
+	[PICK_SHARED] = {"SO_REUSEADDR, bind(0)",
+		"where the kernel picks the port, a lost listen() is rarer or more "
+		"common than thought (listener_on_picked_port retries it); named "
+		"ports are not affected"},
+	[NAME] = {"bind(port)",
+		"step 1, the probe, rests on it: who gets a port this way must have "
+		"it to himself"},
+	[NAME_SHARED] = {"SO_REUSEADDR, bind(port), listen()",
+		"step 2, the sweep, rests on it: it misses ports it could have, or "
+		"takes ports it must not"},
+};
+
+/* A row of the table: what the attempts get, with ip_autobind_reuse off. */
+typedef struct Row
+{
+	Holder		holder;
+	const char *expected[ATTEMPTS];
+	const char *shared_with_autobind_reuse; /* NULL: the same */
+} Row;
+
+#define NOBODY_ELSE {"no", "no", "no", "no"}
+#define WHO_NAMES_AND_SHARES {"no", "no", "no", "ok"}
+
+static const Row rows[] =
+{
+	{{"nothing", hold_nothing, NEVER, {0}},
+	{"ok", "ok", "ok", "ok"}, NULL},
+
+	{{"TIME_WAIT of an outgoing connection with SO_REUSEADDR",
+			hold_in_time_wait_outgoing, AT_ONCE, {0}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"TIME_WAIT of an accepted connection, listener with SO_REUSEADDR",
+			hold_in_time_wait_accepted, AT_ONCE, {0}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"TIME_WAIT of an accepted connection, SO_REUSEADDR set after listen()",
+			hold_in_time_wait_accepted, LATE, {0}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"TIME_WAIT of an outgoing connection without SO_REUSEADDR",
+			hold_in_time_wait_outgoing, NEVER, {0}},
+	NOBODY_ELSE, NULL},
+	{{"TIME_WAIT of an accepted connection without SO_REUSEADDR",
+			hold_in_time_wait_accepted, NEVER, {0}},
+	NOBODY_ELSE, NULL},
+
+	{{"bound, not listening, with SO_REUSEADDR",
+			hold_with_socket, AT_ONCE, {.address = "::", .reuse_address = true}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"bound, not listening, without SO_REUSEADDR",
+			hold_with_socket, NEVER, {.address = "::"}},
+	NOBODY_ELSE, NULL},
+
+	{{"outgoing connection, SO_REUSEADDR set before connect()",
+			hold_outgoing, AT_ONCE, {0}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"outgoing connection, SO_REUSEADDR set after connect()",
+			hold_outgoing, LATE, {0}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"outgoing connection without SO_REUSEADDR", hold_outgoing, NEVER, {0}},
+	NOBODY_ELSE, NULL},
+	{{"accepted connection with SO_REUSEADDR, listener closed",
+			hold_accepted, AT_ONCE, {0}},
+	WHO_NAMES_AND_SHARES, "ok"},
+	{{"accepted connection without SO_REUSEADDR, listener closed",
+			hold_accepted, NEVER, {0}},
+	NOBODY_ELSE, NULL},
+
+	{{"listener on [::] with SO_REUSEADDR", hold_with_socket, AT_ONCE,
+		{.address = "::", .reuse_address = true, .listens = true}},
+	NOBODY_ELSE, NULL},
+	{{"listener on [::], SO_REUSEADDR set after listen()",
+			hold_with_socket, LATE, {.address = "::", .listens = true}},
+	NOBODY_ELSE, NULL},
+	{{"listener on [::] without SO_REUSEADDR", hold_with_socket, NEVER,
+		{.address = "::", .listens = true}},
+	NOBODY_ELSE, NULL},
+	{{"listener on 0.0.0.0 with SO_REUSEADDR", hold_with_socket, AT_ONCE,
+		{.address = "0.0.0.0", .reuse_address = true, .listens = true}},
+	NOBODY_ELSE, NULL},
+	{{"listener on 127.0.0.1 with SO_REUSEADDR", hold_with_socket, AT_ONCE,
+		{.address = "127.0.0.1", .reuse_address = true, .listens = true}},
+	NOBODY_ELSE, NULL},
+	{{"listener on [::1] with SO_REUSEADDR", hold_with_socket, AT_ONCE,
+		{.address = "::1", .reuse_address = true, .listens = true}},
+	NOBODY_ELSE, NULL},
+};
+
+static void
+ask_cell(const Holder *holder, Attempt attempt)
+{
+	bool		shared = attempt == PICK_SHARED || attempt == NAME_SHARED;
+	bool		named = attempt == NAME || attempt == NAME_SHARED;
+	Neighbour	neighbour = shared ? SHARING : EXCLUSIVE;
+	int			fd;
+
+	holder->hold(holder);
+	set_port_range(PORT, PORT);
+	fd = open_neighbour(&neighbour, named ? PORT : 0);
+	see("%s", answer_to(fd >= 0 ? 0 : errno));
+	if (fd >= 0 && local_port(fd) != PORT)
+		see("port %d", local_port(fd));
+	else if (fd >= 0 && attempt == NAME_SHARED && listen_on(fd) != 0)
+		see("lost in listen()");
+}
+
+/*
+ * Also measured
+ */
+
+static void
+ask_exclusive_is_alone(void)
+{
+	int			ours = bound(false, PORT);
+	const char *others = answer_to_neighbour(SHARING, PORT);
+
+	see("others %s, listen() %s", others, answer_to(listen_on(ours)));
+}
+
+static void
+ask_shared_before_listen(void)
+{
+	allow_reuse(bound(false, PORT));
+	see("others %s", answer_to_neighbour(SHARING, PORT));
+}
+
+static void
+ask_flag_is_inherited(void)
+{
+	see("%d", socket_option(accepted_connection(LATE).ours, SOL_SOCKET,
+							SO_REUSEADDR));
+}
+
+static void
+ask_flag_of_earlier_connection(void)
+{
+	int			server = listener(false, PORT);
+	int			client = unbound_socket(SOCK_STREAM, false);
+
+	connect_to(client, PORT);
+	allow_reuse(server);
+	see("%d", socket_option(accept_from(server), SOL_SOCKET, SO_REUSEADDR));
+}
+
+static void
+ask_overlapping_addresses(void)
+{
+	static const char *const hosts[] = {"::", "0.0.0.0", "127.0.0.1", "::1"};
+	char		all[SEEN_SIZE] = "";
+
+	allow_reuse(listener(false, PORT));
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(*hosts); i++)
+	{
+		Neighbour	neighbour = {.address = hosts[i], .reuse_address = true};
+
+		snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s",
+				 i > 0 ? " " : "", answer_to_neighbour(neighbour, PORT));
+	}
+	see("%s", all);
+}
+
+static void
+ask_second_listen(void)
+{
+	int			first = bound(true, PORT);
+	int			second = bound(true, PORT);
+	const char *first_answer = answer_to(listen_on(first));
+
+	see("first %s, second %s", first_answer, answer_to(listen_on(second)));
+}
+
+static void
+ask_after_refused_bind(void)
+{
+	int			fd = unbound_socket(SOCK_STREAM, false);
+
+	listener(false, PORT);
+	require(bind_to(fd, PORT) == EADDRINUSE, "bind() was not refused");
+	see("%s", answer_to(bind_to(fd, PORT + 1)));
+}
+
+static void
+ask_after_refused_listen(void)
+{
+	int			first = bound(true, PORT);
+	int			second = bound(true, PORT);
+
+	require(listen_on(first) == 0, "listen: %s", strerror(errno));
+	require(listen_on(second) == EADDRINUSE, "listen() was not refused");
+	see("port %d, bind(): %s", local_port(second),
+		answer_to(bind_to(second, PORT + 1)));
+}
+
+static void
+ask_reserved_ports(void)
+{
+	const char *picked;
+
+	set_port_range(PORT, PORT);
+	set_sysctl("net.ipv4.ip_local_reserved_ports", "%d", PORT);
+	picked = answer_to_neighbour(EXCLUSIVE, 0);
+	see("bind(0) %s, bind(port) %s", picked,
+		answer_to_neighbour(EXCLUSIVE, PORT));
+}
+
+/* Reading a list that does not fit, as src/port_range.rs does. */
+static void
+ask_long_reserved_list(void)
+{
+	static char list[500 * 6];
+	char		text[2048];
+	size_t		length = 0;
+	ssize_t		got;
+	int			fd;
+
+	for (int port = 30000; port < 31000; port += 2)
+		length += snprintf(list + length, sizeof(list) - length, "%s%d",
+						   length > 0 ? "," : "", port);
+	set_sysctl("net.ipv4.ip_local_reserved_ports", "%s", list);
+	fd = open("/proc/sys/net/ipv4/ip_local_reserved_ports", O_RDONLY);
+	require(fd >= 0, "open: %s", strerror(errno));
+	got = read(fd, text, sizeof(text));
+	require(got > 0, "read: %s", strerror(errno));
+	see("%s newline, then %s", text[got - 1] == '\n' ? "a" : "no",
+		read(fd, text, sizeof(text)) == 0 ? "the end" : "more");
+}
+
+/* Half of a range of 16: how many of the 8 ports are of the favoured kind? */
+#define RANGE 16
+#define TAKEN (RANGE / 2)
+
+static int
+offset_of(int fd)
+{
+	int			offset = local_port(fd) - PORT;
+
+	require(0 <= offset && offset < RANGE, "port %d", local_port(fd));
+	return offset;
+}
+
+static void
+ask_parity_of_bind(void)
+{
+	int			odd = 0;
+
+	set_port_range(PORT, PORT + RANGE - 1);
+	for (int i = 0; i < TAKEN; i++)
+		odd += offset_of(bound(false, 0)) % 2;
+	see("%d of %d", odd, TAKEN);
+}
+
+static void
+ask_parity_of_connect(void)
+{
+	int			even = 0;
+
+	listener(true, SERVER_PORT);
+	set_port_range(PORT, PORT + RANGE - 1);
+	for (int i = 0; i < TAKEN; i++)
+	{
+		int			fd = unbound_socket(SOCK_STREAM, false);
+
+		connect_to(fd, SERVER_PORT);
+		even += offset_of(fd) % 2 == 0;
+	}
+	see("%d of %d", even, TAKEN);
+}
+
+static void
+ask_lower_half(void)
+{
+	int			lower = 0;
+
+	set_port_range(PORT, PORT + RANGE - 1);
+	for (int i = 0; i < TAKEN; i++)
+		lower += offset_of(bound(true, 0)) < RANGE / 2;
+	see("%d of %d", lower, TAKEN);
+}
+
+static void
+ask_bindv6only(void)
+{
+	set_sysctl("net.ipv6.bindv6only", "1");
+	see("%d", socket_option(socket(AF_INET6, SOCK_STREAM, 0), IPPROTO_IPV6,
+							IPV6_V6ONLY));
+}
+
+/* An IPv4 socket on the port of an IPv6 wildcard listener. */
+static void
+see_ipv4_beside_ipv6(bool only_v6)
+{
+	require_neighbour((Neighbour) {.address = "::", .reuse_address = true,
+								   .only_v6 = only_v6, .listens = true}, PORT);
+	see("%s", answer_to_neighbour((Neighbour) {"0.0.0.0",
+								  .reuse_address = true}, PORT));
+}
+
+static void
+ask_ipv4_beside_ipv6(void)
+{
+	see_ipv4_beside_ipv6(false);
+}
+
+static void
+ask_ipv4_beside_ipv6_only(void)
+{
+	see_ipv4_beside_ipv6(true);
+}
+
+/* What bind(0) gets while PORT is another UDP socket's. */
+static void
+see_udp_pick(bool reuse)
+{
+	set_port_range(PORT, PORT);
+	require(bind_to(unbound_socket(SOCK_DGRAM, true), PORT) == 0, "bind");
+	see("%s", answer_to(bind_to(unbound_socket(SOCK_DGRAM, reuse), 0)));
+}
+
+static void
+ask_udp_pick(void)
+{
+	see_udp_pick(false);
+}
+
+static void
+ask_udp_pick_shared(void)
+{
+	see_udp_pick(true);
+}
+
+static int
+datagrams_at(int fd)
+{
+	char		byte;
+	int			count = 0;
+
+	while (recv(fd, &byte, 1, MSG_DONTWAIT) == 1)
+		count++;
+	return count;
+}
+
+static void
+ask_udp_receivers(void)
+{
+	int			receivers[2];
+	int			sender = unbound_socket(SOCK_DGRAM, false);
+	int			first;
+	int			second;
+
+	for (int i = 0; i < 2; i++)
+	{
+		receivers[i] = unbound_socket(SOCK_DGRAM, true);
+		require(bind_to(receivers[i], PORT) == 0, "bind");
+	}
+	connect_to(sender, PORT);
+	for (int i = 0; i < 8; i++)
+		require(send(sender, "x", 1, 0) == 1, "send: %s", strerror(errno));
+	first = datagrams_at(receivers[0]);
+	second = datagrams_at(receivers[1]);
+	require(first + second == 8, "%d and %d of 8 arrived", first, second);
+	see("%s", first == 0 || second == 0 ? "one of them" : "both");
+}
+
+typedef struct Measured
+{
+	const char *name;
+	void		(*ask) (void);
+	const char *expected;
+	const char *meaning;
+} Measured;
+
+static const Measured measured[] =
+{
+	{"bound without SO_REUSEADDR: others before listen(), own listen()",
+		ask_exclusive_is_alone, "others no, listen() ok",
+	"step 1 is not safe from the listen race any more"},
+	{"bound without, SO_REUSEADDR set before listen(): others",
+		ask_shared_before_listen, "others ok",
+	"SO_REUSEADDR could be set before listen() in step 1 as well"},
+	{"SO_REUSEADDR set after listen(): accepted connections have it",
+		ask_flag_is_inherited, "1",
+	"the TIME_WAITs of step 1's listeners cannot be taken again"},
+	{"a connection made before SO_REUSEADDR was set has it",
+		ask_flag_of_earlier_connection, "0",
+	"nothing; connections made before the flag was set would be fine, too"},
+	{"SO_REUSEADDR, port of a listener on [::]: [::] 0.0.0.0 127.0.0.1 [::1]",
+		ask_overlapping_addresses, "no no no no",
+	"the listener is not alone on its port"},
+	{"two sockets share the port, one listens, then the other",
+		ask_second_listen, "first ok, second no",
+	"two listeners on one port, or a race that is lost in another way"},
+	{"after a refused bind() the same socket gets another port",
+		ask_after_refused_bind, "ok",
+	"every port would need a socket of its own"},
+	{"after a refused listen() the socket is still bound",
+		ask_after_refused_listen, "port 40000, bind(): Invalid argument",
+	"a lost socket could be used again (or has left its port)"},
+	{"reserved port", ask_reserved_ports, "bind(0) no, bind(port) ok",
+	"reserved ports would be kept by the kernel, or bind(0) takes them"},
+	{"list of reserved ports longer than the buffer: one read gives",
+		ask_long_reserved_list, "no newline, then the end",
+	"src/port_range.rs tells a cut list by it"},
+	{"bind(0), half of a range: ports with odd offsets",
+		ask_parity_of_bind, "8 of 8",
+	"odd offsets first is no longer the polite order"},
+	{"connect(), half of a range: ports with even offsets",
+		ask_parity_of_connect, "8 of 8",
+	"odd offsets first is no longer the polite order"},
+	{"SO_REUSEADDR, bind(0), half of a range: ports in the lower half",
+		ask_lower_half, "8 of 8",
+	"only the figures for SO_REUSEADDR with bind(0) change"},
+	{"bindv6only=1: IPV6_V6ONLY of a new socket", ask_bindv6only, "1",
+	"setting IPV6_V6ONLY could be left out"},
+	{"IPv4 beside a listener on [::], IPV6_V6ONLY off",
+		ask_ipv4_beside_ipv6, "no",
+	"two processes can end up on one port number, one a family"},
+	{"IPv4 beside a listener on [::], IPV6_V6ONLY on",
+		ask_ipv4_beside_ipv6_only, "ok",
+	"setting IPV6_V6ONLY could be left out"},
+	{"UDP: bind(0), port held by a socket with SO_REUSEADDR",
+		ask_udp_pick, "no",
+	"a UDP listener is not alone on its port"},
+	{"UDP: SO_REUSEADDR, bind(0), port held by a socket with it",
+		ask_udp_pick_shared, "ok",
+	"nothing; SO_REUSEADDR is never set for UDP"},
+	{"UDP: datagrams to a shared port reach", ask_udp_receivers, "one of them",
+	"nothing; SO_REUSEADDR is never set for UDP"},
+};
+
+/*
+ * Asking
+ */
+
+typedef struct Fact
+{
+	const char *name;
+	const char *expected;
+	const char *meaning;		/* of another answer, for src/strategy.rs */
+	void		(*ask) (void);	/* NULL: it is a cell of the table */
+	const Holder *holder;
+	Attempt		attempt;
+} Fact;
+
+static bool with_autobind_reuse;
+static int	asked;
+static int	differing;
+
+static void
+ask(void *argument)
+{
+	const Fact *fact = argument;
+
+	see("nothing");
+	if (with_autobind_reuse)
+		set_sysctl(AUTOBIND_REUSE, "1");
+	if (fact->ask != NULL)
+		fact->ask();
+	else
+		ask_cell(fact->holder, fact->attempt);
+}
+
+static void
+check(Fact fact)
+{
+	const char *heading = with_autobind_reuse ? "ip_autobind_reuse=1: " : "";
+	char		message[NETNS_MESSAGE_SIZE];
+	const char *answer = seen;
+	bool		agrees;
+
+	asked++;
+	switch (run_in_netns(ask, &fact, message))
+	{
+		case NETNS_PASSED:
+			break;
+		case NETNS_FAILED:
+			answer = message;
+			break;
+		case NETNS_NOT_AVAILABLE:
+			printf("ok %d - %s%s # SKIP %s\n", asked, heading, fact.name,
+				   message);
+			return;
+	}
+	agrees = strcmp(answer, fact.expected) == 0;
+	printf("%s %d - %s%s: expected %s, seen %s\n", agrees ? "ok" : "not ok",
+		   asked, heading, fact.name, fact.expected, answer);
+	if (agrees)
+		return;
+	differing++;
+	printf("# what it means: %s\n", fact.meaning);
+}
+
+static void
+check_cell(const Row *row, Attempt attempt)
+{
+	char		name[160];
+	const char *expected = row->expected[attempt];
+
+	if (with_autobind_reuse && attempt == PICK_SHARED &&
+		row->shared_with_autobind_reuse != NULL)
+		expected = row->shared_with_autobind_reuse;
+	snprintf(name, sizeof(name), "%s: %s", row->holder.name,
+			 attempts[attempt].name);
+	check((Fact) {
+		.name = name,
+		.expected = expected,
+		.meaning = attempts[attempt].meaning,
+		.holder = &row->holder,
+		.attempt = attempt,
+	});
+}
+
+static void
+check_all(void)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+	{
+		for (Attempt attempt = 0; attempt < ATTEMPTS; attempt++)
+			check_cell(&rows[i], attempt);
+	}
+	for (size_t i = 0; i < sizeof(measured) / sizeof(*measured); i++)
+		check((Fact) {
+			.name = measured[i].name,
+			.expected = measured[i].expected,
+			.meaning = measured[i].meaning,
+			.ask = measured[i].ask,
+		});
+}
+
+int
+main(void)
+{
+	struct utsname host;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	uname(&host);
+	printf("# Linux %s\n", host.release);
+	if (socket(AF_INET6, SOCK_STREAM, 0) < 0)
+	{
+		printf("1..1\nok 1 - kernel_facts # SKIP IPv6: %s; boot without "
+			   "ipv6.disable=1\n", strerror(errno));
+		return 0;
+	}
+	seen = mmap(NULL, SEEN_SIZE, PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (seen == MAP_FAILED)
+	{
+		perror("mmap");
+		return 1;
+	}
+	check_all();
+	if (access(AUTOBIND_REUSE_FILE, F_OK) == 0)
+	{
+		with_autobind_reuse = true;
+		check_all();
+	}
+	else
+		printf("# this kernel has no " AUTOBIND_REUSE "\n");
+	printf("1..%d\n", asked);
+	if (differing > 0)
+		printf("# Linux %s answers %d of %d questions otherwise than expected\n",
+			   host.release, differing, asked);
+	return differing > 0;
+}

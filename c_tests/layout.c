@@ -1,0 +1,182 @@
+/*
+ * layout.c
+ *		The binary interface in numbers. A caller that was compiled against the
+ *		header of an older release has these in its code, so a change here is
+ *		another interface and another SONAME.
+ *
+ * This file is also C++ (see header.sh), hence static_assert() and not its
+ * C11 spelling.
+ */
+#include <assert.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "ic_listener.h"
+
+#define WORD sizeof(size_t)
+
+#define OFFSET_IS(type, member, offset) \
+	static_assert(offsetof(type, member) == (offset), #type "." #member)
+#define SIZE_IS(type, member, bytes) \
+	static_assert(sizeof(((type *) 0)->member) == (bytes), \
+				  "size of " #type "." #member)
+#define VALUE_IS(name, value) \
+	static_assert((name) == (value), #name)
+
+/* All of this assumes that pointers and sizes are of one width. */
+static_assert(sizeof(void *) == WORD, "void *");
+static_assert(sizeof(int) == 4, "int");
+
+/* An enum that the compiler made a char would move everything behind it. */
+static_assert(sizeof(IcListenerStep) == sizeof(int), "IcListenerStep");
+static_assert(sizeof(IcListenerPortOrigin) == sizeof(int),
+			  "IcListenerPortOrigin");
+
+VALUE_IS(IC_LISTENER_STEP_NONE, 0);
+VALUE_IS(IC_LISTENER_STEP_ARGUMENTS, 1);
+VALUE_IS(IC_LISTENER_STEP_ADDRESS, 2);
+VALUE_IS(IC_LISTENER_STEP_SOCKET, 3);
+VALUE_IS(IC_LISTENER_STEP_SETSOCKOPT, 4);
+VALUE_IS(IC_LISTENER_STEP_BIND, 5);
+VALUE_IS(IC_LISTENER_STEP_LISTEN, 6);
+VALUE_IS(IC_LISTENER_STEP_GETSOCKNAME, 7);
+VALUE_IS(IC_LISTENER_STEP_INTERNAL, 8);
+
+VALUE_IS(IC_LISTENER_PORT_ORIGIN_NONE, 0);
+VALUE_IS(IC_LISTENER_PORT_ORIGIN_FREE, 1);
+VALUE_IS(IC_LISTENER_PORT_ORIGIN_REUSED, 2);
+VALUE_IS(IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL, 3);
+
+VALUE_IS(IC_LISTENER_MESSAGE_SIZE, 256);
+
+OFFSET_IS(IcListenerOptions, size, 0);
+OFFSET_IS(IcListenerOptions, address, WORD);
+OFFSET_IS(IcListenerOptions, backlog, 2 * WORD);
+OFFSET_IS(IcListenerOptions, port_min, 2 * WORD + 4);
+OFFSET_IS(IcListenerOptions, port_max, 2 * WORD + 8);
+OFFSET_IS(IcListenerOptions, listen_retries, 2 * WORD + 12);
+static_assert(sizeof(IcListenerOptions) == 2 * WORD + 16, "IcListenerOptions");
+
+SIZE_IS(IcListenerOptions, size, WORD);
+SIZE_IS(IcListenerOptions, address, WORD);
+SIZE_IS(IcListenerOptions, backlog, 4);
+SIZE_IS(IcListenerOptions, port_min, 4);
+SIZE_IS(IcListenerOptions, port_max, 4);
+SIZE_IS(IcListenerOptions, listen_retries, 4);
+
+/* Where 64-bit numbers are aligned to 8 bytes on 32-bit hosts (ARM), so is it. */
+struct AlignedLikeElapsed
+{
+	char		before[WORD + 40];
+	uint64_t	elapsed_ns;
+};
+
+#define ELAPSED offsetof(struct AlignedLikeElapsed, elapsed_ns)
+
+OFFSET_IS(IcListenerReport, size, 0);
+OFFSET_IS(IcListenerReport, error, WORD);
+OFFSET_IS(IcListenerReport, step, WORD + 4);
+OFFSET_IS(IcListenerReport, family, WORD + 8);
+OFFSET_IS(IcListenerReport, origin, WORD + 12);
+OFFSET_IS(IcListenerReport, port_min, WORD + 16);
+OFFSET_IS(IcListenerReport, port_max, WORD + 20);
+OFFSET_IS(IcListenerReport, ports_tried, WORD + 24);
+OFFSET_IS(IcListenerReport, ports_in_use, WORD + 28);
+OFFSET_IS(IcListenerReport, ports_forbidden, WORD + 32);
+OFFSET_IS(IcListenerReport, listens_lost, WORD + 36);
+OFFSET_IS(IcListenerReport, elapsed_ns, ELAPSED);
+OFFSET_IS(IcListenerReport, message, ELAPSED + 8);
+static_assert(sizeof(IcListenerReport) == ELAPSED + 8 + 256,
+			  "IcListenerReport");
+
+SIZE_IS(IcListenerReport, size, WORD);
+SIZE_IS(IcListenerReport, error, 4);
+SIZE_IS(IcListenerReport, step, 4);
+SIZE_IS(IcListenerReport, family, 4);
+SIZE_IS(IcListenerReport, origin, 4);
+SIZE_IS(IcListenerReport, port_min, 4);
+SIZE_IS(IcListenerReport, port_max, 4);
+SIZE_IS(IcListenerReport, ports_tried, 4);
+SIZE_IS(IcListenerReport, ports_in_use, 4);
+SIZE_IS(IcListenerReport, ports_forbidden, 4);
+SIZE_IS(IcListenerReport, listens_lost, 4);
+SIZE_IS(IcListenerReport, elapsed_ns, 8);
+SIZE_IS(IcListenerReport, message, 256);
+
+/* Pointers of exactly these types: another prototype does not compile. */
+static int	(*const setup) (int *, int *) = setup_listener;
+static int	(*const open_tcp) (const IcListenerOptions *, int *, int *,
+							   IcListenerReport *) = ic_listener_open_tcp;
+static int	(*const open_udp) (const IcListenerOptions *, int *, int *,
+							   IcListenerReport *) = ic_listener_open_udp;
+static int	(*const share_port) (int) = ic_listener_share_port;
+static const char *(*const step_name) (int) = ic_listener_step_name;
+static const char *(*const version) (void) = ic_listener_version;
+
+/* The sizes the linked library goes by are the ones the compiler found. */
+static void
+sizes_are_the_library_s(void **state)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			port;
+	int			fd;
+
+	(void) state;
+	options.port_min = INT_MIN;
+	assert_int_equal(open_tcp(&options, &port, &fd, &report), -1);
+	assert_non_null(strstr(report.message, "port_min"));
+	assert_int_equal(open_udp(&options, &port, &fd, &report), -1);
+	assert_non_null(strstr(report.message, "port_min"));
+	assert_string_equal(step_name(report.step), "arguments");
+	assert_int_equal(setup(NULL, NULL), -1);
+	assert_int_equal(share_port(-1), -1);
+	assert_string_equal(version(), IC_LISTENER_VERSION);
+}
+
+/* IC_LISTENER_OPTIONS_INIT and IC_LISTENER_REPORT_INIT, member by member. */
+static void
+initializers_are_the_defaults(void **state)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+
+	(void) state;
+	assert_int_equal(options.size, sizeof(options));
+	assert_null(options.address);
+	assert_int_equal(options.backlog, 0);
+	assert_int_equal(options.port_min, 0);
+	assert_int_equal(options.port_max, 0);
+	assert_int_equal(options.listen_retries, 0);
+
+	assert_int_equal(report.size, sizeof(report));
+	assert_int_equal(report.error, 0);
+	assert_int_equal(report.step, IC_LISTENER_STEP_NONE);
+	assert_int_equal(report.family, 0);
+	assert_int_equal(report.origin, IC_LISTENER_PORT_ORIGIN_NONE);
+	assert_int_equal(report.port_min, 0);
+	assert_int_equal(report.port_max, 0);
+	assert_int_equal(report.ports_tried, 0);
+	assert_int_equal(report.ports_in_use, 0);
+	assert_int_equal(report.ports_forbidden, 0);
+	assert_int_equal(report.listens_lost, 0);
+	assert_int_equal(report.elapsed_ns, 0);
+	for (size_t i = 0; i < sizeof(report.message); i++)
+		assert_int_equal(report.message[i], '\0');
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sizes_are_the_library_s),
+		cmocka_unit_test(initializers_are_the_defaults),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

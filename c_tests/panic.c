@@ -1,0 +1,183 @@
+/*
+ * panic.c
+ *		A panic in the library stays in the library. Linked with a build of it
+ *		that panics in every call (--cfg ic_listener_test_panic, src/ffi.rs).
+ */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "ic_listener.h"
+#include "support.h"
+
+#define UNTOUCHED 424242
+
+extern void __real_free(void *memory);
+extern void __wrap_free(void *memory);
+
+/* errno has to be set after whatever the panic left has been freed. */
+void
+__wrap_free(void *memory)
+{
+	__real_free(memory);
+	errno = ELOOP;
+}
+
+typedef int (*OpenFunction) (const IcListenerOptions *options, int *port,
+							 int *fd, IcListenerReport *report);
+
+/* setup_listener() has no report; the one given is filled as it would be. */
+static int
+setup_listener_only(const IcListenerOptions *options, int *port, int *fd,
+					IcListenerReport *report)
+{
+	int			result = setup_listener(port, fd);
+
+	(void) options;
+	report->error = errno;
+	report->step = IC_LISTENER_STEP_INTERNAL;
+	strcpy(report->message, "internal error: none was reported");
+	return result;
+}
+
+static const OpenFunction functions[] =
+{setup_listener_only, ic_listener_open_tcp, ic_listener_open_udp};
+
+#define FUNCTIONS 3
+
+/* Everything at once, for threads: NULL, or what is wrong. */
+static const char *
+call_and_check(OpenFunction function)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			port = UNTOUCHED;
+	int			fd = UNTOUCHED;
+	int			result;
+	int			error;
+
+	errno = 0;
+	result = function(NULL, &port, &fd, &report);
+	error = errno;
+	if (result != -1)
+		return "did not return -1";
+	if (error != ENOTRECOVERABLE)
+		return "errno is not ENOTRECOVERABLE";
+	if (port != 0 || fd != -1)
+		return "the outputs are not reset";
+	if (report.error != ENOTRECOVERABLE)
+		return "the report has another errno";
+	if (report.step != IC_LISTENER_STEP_INTERNAL)
+		return "the step is not internal";
+	if (strncmp(report.message, "internal error: ", 16) != 0 ||
+		report.message[16] == '\0')
+		return "the message does not say what happened";
+	return NULL;
+}
+
+static void
+a_panic_becomes_enotrecoverable(void **state)
+{
+	OpenFds		before = open_fds();
+
+	(void) state;
+	for (int i = 0; i < 100; i++)
+	{
+		const char *wrong = call_and_check(functions[i % FUNCTIONS]);
+
+		if (wrong != NULL)
+			fail_msg("call %d: %s", i, wrong);
+	}
+	assert_true(open_fds_are(&before, -1));
+}
+
+static void *
+thread_main(void *argument)
+{
+	(void) argument;
+	for (int i = 0; i < FUNCTIONS; i++)
+	{
+		const char *wrong = call_and_check(functions[i]);
+
+		if (wrong != NULL)
+			return (void *) wrong;
+	}
+	return NULL;
+}
+
+static void
+so_it_does_in_threads(void **state)
+{
+	pthread_t	threads[8];
+
+	(void) state;
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, thread_main, NULL),
+						 0);
+	for (int i = 0; i < 8; i++)
+	{
+		void	   *wrong;
+
+		assert_int_equal(pthread_join(threads[i], &wrong), 0);
+		if (wrong != NULL)
+			fail_msg("%s", (const char *) wrong);
+	}
+}
+
+/* Whatever a child writes to its standard output and error goes to *file. */
+static void
+call_with_output_to(void *file)
+{
+	dup2(*(int *) file, STDOUT_FILENO);
+	dup2(*(int *) file, STDERR_FILENO);
+	close(*(int *) file);
+	for (int i = 0; i < FUNCTIONS; i++)
+	{
+		const char *wrong = call_and_check(functions[i]);
+
+		if (wrong != NULL)
+		{
+			dprintf(STDERR_FILENO, "%s\n", wrong);
+			_exit(1);
+		}
+	}
+}
+
+/* In a child, where the panic is the first of the process. */
+static void
+nothing_is_printed(void **state)
+{
+	char		text[256] = "";
+	int			file = memfd_create("output", MFD_CLOEXEC);
+	int			status;
+	ssize_t		length;
+
+	(void) state;
+	assert_true(file >= 0);
+	status = in_child(call_with_output_to, &file);
+	length = pread(file, text, sizeof(text) - 1, 0);
+	close(file);
+	if (status != 0 || length != 0)
+		fail_msg("status %d, printed: %s", status, text);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_is_printed),
+		cmocka_unit_test(a_panic_becomes_enotrecoverable),
+		cmocka_unit_test(so_it_does_in_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

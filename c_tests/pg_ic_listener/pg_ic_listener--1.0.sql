@@ -1,0 +1,80 @@
+\echo Use "CREATE EXTENSION pg_ic_listener" to load this file. \quit
+
+-- Sockets live until the transaction ends, unless they are closed before.
+-- With keep they live until the session ends, whatever becomes of the transaction.
+
+CREATE FUNCTION ic_listener_open_tcp(
+	address text DEFAULT NULL,
+	backlog integer DEFAULT 0,
+	port_min integer DEFAULT 0,
+	port_max integer DEFAULT 0,
+	keep boolean DEFAULT false,
+	OUT port integer,
+	OUT fd integer,
+	OUT origin text,
+	OUT ports_tried integer,
+	OUT listens_lost integer,
+	OUT elapsed_ns bigint)
+AS 'MODULE_PATHNAME', 'pg_ic_open_tcp' LANGUAGE C;
+
+CREATE FUNCTION ic_listener_open_udp(
+	address text DEFAULT NULL,
+	port_min integer DEFAULT 0,
+	port_max integer DEFAULT 0,
+	keep boolean DEFAULT false,
+	OUT port integer,
+	OUT fd integer,
+	OUT origin text,
+	OUT ports_tried integer,
+	OUT listens_lost integer,
+	OUT elapsed_ns bigint)
+AS 'MODULE_PATHNAME', 'pg_ic_open_udp' LANGUAGE C;
+
+-- What was proposed for Greenplum: SO_REUSEADDR before bind() to port 0.
+CREATE FUNCTION so_reuseaddr_open_tcp(OUT port integer, OUT fd integer)
+AS 'MODULE_PATHNAME', 'pg_ic_so_reuseaddr_open_tcp' LANGUAGE C;
+
+-- Waits for a connection.
+CREATE FUNCTION ic_accept(fd integer) RETURNS integer
+AS 'MODULE_PATHNAME', 'pg_ic_accept' LANGUAGE C STRICT;
+
+-- With source, the outgoing socket is bound there first.
+CREATE FUNCTION ic_connect_tcp(
+	port integer,
+	address text DEFAULT '127.0.0.1',
+	source text DEFAULT NULL,
+	source_port integer DEFAULT 0,
+	OUT fd integer,
+	OUT local_port integer)
+AS 'MODULE_PATHNAME', 'pg_ic_connect_tcp' LANGUAGE C;
+
+CREATE FUNCTION ic_connect_udp(
+	port integer,
+	address text DEFAULT '127.0.0.1',
+	OUT fd integer,
+	OUT local_port integer)
+AS 'MODULE_PATHNAME', 'pg_ic_connect_udp' LANGUAGE C;
+
+CREATE FUNCTION ic_send(fd integer, row_text text) RETURNS void
+AS 'MODULE_PATHNAME', 'pg_ic_send' LANGUAGE C STRICT;
+
+-- There are no more rows; ic_close() says so too, but for UDP.
+CREATE FUNCTION ic_finish(fd integer) RETURNS void
+AS 'MODULE_PATHNAME', 'pg_ic_finish' LANGUAGE C STRICT;
+
+-- The rows until the other end has no more; waits for each.
+CREATE FUNCTION ic_receive(fd integer) RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'pg_ic_receive' LANGUAGE C STRICT;
+
+CREATE FUNCTION ic_close(fd integer) RETURNS void
+AS 'MODULE_PATHNAME', 'pg_ic_close' LANGUAGE C STRICT;
+
+-- How many sockets of any kind this backend has open, as /proc has it.
+CREATE FUNCTION ic_open_sockets() RETURNS integer
+AS 'MODULE_PATHNAME', 'pg_ic_open_sockets' LANGUAGE C;
+
+REVOKE ALL ON FUNCTION
+	ic_listener_open_tcp, ic_listener_open_udp, so_reuseaddr_open_tcp,
+	ic_accept, ic_connect_tcp, ic_connect_udp,
+	ic_send, ic_finish, ic_receive, ic_close, ic_open_sockets
+FROM PUBLIC;

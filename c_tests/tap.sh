@@ -1,0 +1,43 @@
+# Test Anything Protocol for the shell tests: source it, call check for each test, and end with finish.
+# shellcheck shell=sh
+
+tap_count=0
+tap_failed=0
+
+# check NAME COMMAND [ARGUMENT...]: the test passes when the command succeeds; what it prints is shown when it does not.
+check()
+{
+	tap_name=$1
+	shift
+	tap_count=$((tap_count + 1))
+	if tap_output=$("$@" 2>&1)
+	then
+		echo "ok $tap_count - $tap_name"
+	else
+		tap_failed=$((tap_failed + 1))
+		echo "not ok $tap_count - $tap_name"
+		echo "$tap_output" | sed 's/^/# /'
+	fi
+}
+
+# skip NAME WHY: the test cannot run here; WHY is what is missing and how to get it.
+skip()
+{
+	tap_count=$((tap_count + 1))
+	echo "ok $tap_count - $1 # SKIP $2"
+}
+
+# is WHAT EXPECTED ACTUAL
+is()
+{
+	[ "$2" = "$3" ] || {
+		printf '%s:\n%s\ninstead of:\n%s\n' "$1" "$3" "$2"
+		return 1
+	}
+}
+
+finish()
+{
+	echo "1..$tap_count"
+	[ "$tap_failed" -eq 0 ]
+}

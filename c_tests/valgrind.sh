@@ -1,0 +1,106 @@
+#!/bin/bash
+#
+# The C programs under valgrind: no leak, no invalid access, and no fd left
+# open, in the program and in every process it forks. Prints TAP.
+#
+# Valgrind 3.19 does not count an open fd as an error, so its logs are read:
+# one for each process.
+
+set -eu
+
+cd "$(dirname "$0")"
+
+programs=(demo conformance unit_wrap panic)
+
+if ! command -v valgrind >/dev/null
+then
+	echo "1..1"
+	echo "ok 1 - valgrind # SKIP valgrind is missing: apt-get install valgrind"
+	exit 0
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# Descriptors that were not inherited, in the logs of a program.
+fds_left()
+{
+	awk '/Open .*(descriptor|socket)/ { open = $0; next }
+		open != "" { if (!/<inherited from parent>/) print open; open = "" }' \
+		"$@"
+}
+
+# Runs a program under valgrind; prints what is wrong, and fails if anything is.
+check()
+{
+	local name=$1 log status=0 wrong=0
+	shift
+	CMOCKA_MESSAGE_OUTPUT=TAP valgrind --leak-check=full --track-fds=yes \
+		--error-exitcode=99 --log-file="$scratch/$name.%p" \
+		"$@" >"$scratch/$name.output" 2>&1 </dev/null || status=$?
+	if [ "$status" -ne 0 ]
+	then
+		echo "$name ended with status $status"
+		grep -v '^ok ' "$scratch/$name.output" || :
+		wrong=1
+	fi
+	for log in "$scratch/$name".[0-9]*
+	do
+		if grep -q 'ERROR SUMMARY: [1-9]' "$log" ||
+			! grep -q 'FILE DESCRIPTORS: ' "$log" ||
+			[ -n "$(fds_left "$log")" ]
+		then
+			cat "$log"
+			wrong=1
+		fi
+	done
+	return $wrong
+}
+
+number=0
+failed=0
+
+# The arguments: whether it passed, the name of the test.
+report()
+{
+	number=$((number + 1))
+	if [ "$1" -eq 0 ]
+	then
+		echo "ok $number - $2"
+	else
+		echo "not ok $number - $2"
+		failed=1
+	fi
+}
+
+# Whether this valgrind's logs are understood is a test as well: programs with
+# a known fault have to be caught.
+canary()
+{
+	local name=$1 expected=$2 body=$3 status=0
+	printf '%s\n' '#include <stdlib.h>' '#include <sys/socket.h>' \
+		'#include <sys/wait.h>' '#include <unistd.h>' \
+		"int main(void) { $body }" |
+		"${CC:-cc}" -g -O0 -x c -o "$scratch/$name" -
+	check "$name" "$scratch/$name" >/dev/null || status=$?
+	report "$((status != expected))" "valgrind tells: $name"
+}
+
+make --no-print-directory -s "${programs[@]/#/build/}" >&2
+
+echo "1..$((4 + ${#programs[@]}))"
+
+canary nothing_wrong 0 'return 0;'
+canary lost_memory 1 '*(void *volatile *) malloc(8) = 0; return 0;'
+canary an_fd_left 1 'dup(0); return 0;'
+canary a_socket_left_by_a_child 1 \
+	'if (fork() == 0) { socket(AF_INET, SOCK_STREAM, 0); _exit(0); } wait(NULL);'
+
+for program in "${programs[@]}"
+do
+	status=0
+	check "$program" "build/$program" >"$scratch/wrong" || status=$?
+	sed 's/^/# /' "$scratch/wrong"
+	report "$status" "$program under valgrind"
+done
+exit $failed

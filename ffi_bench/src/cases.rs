@@ -1,0 +1,349 @@
+//! What is measured. Each group of cases runs in a process and a network namespace of its own, and reports to the program
+//! that started it by one line of JSON for each event.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use socket2::{SockRef, Type};
+
+use crate::contenders::{Contender, Role, TCP, UDP, allocations, set_floor_port};
+use crate::crowd;
+use crate::fill;
+use crate::measure::{self, Plan, interleaved, new_tallies, timed};
+use crate::namespace::{self, DEFAULT_PORTS, DEFAULT_RANGE};
+use crate::occupancy::{self, Holders};
+use crate::processes::{Child, Undisturbed, die_with_parent, open_files_limit};
+use crate::results::{CaseResult, ContenderResult, Occupancy, Placed};
+use crate::system_calls::{Count, Traced, marked};
+
+#[derive(Serialize, Deserialize)]
+pub enum Event {
+    Begin { title: String, steps: u64 },
+    Step { steps: u64 },
+    Result(Box<CaseResult>),
+}
+
+/// A group of cases: its name and what it runs.
+pub type Group = (&'static str, fn(&Bench) -> io::Result<()>);
+
+/// In this order. The quiet host comes first, because the others are compared with it.
+pub const GROUPS: [Group; 11] = [
+    ("self_check", self_check),
+    ("quiet", quiet),
+    ("held_by_bind_0", held_by_bind_0),
+    ("held_at_random", held_at_random),
+    ("time_wait_reusable", |bench| full_of_time_wait(bench, true)),
+    ("time_wait_not_reusable", |bench| full_of_time_wait(bench, false)),
+    ("fill", fill::fill),
+    ("crowd", crowd::crowd),
+    ("udp", udp),
+    ("udp_held", udp_held),
+    ("fresh_process", fresh_process),
+];
+
+/// Shares of the range, in percent.
+const OCCUPANCIES: [u32; 7] = [10, 25, 30, 50, 75, 90, 99];
+
+/// A group that hangs is ended by the kernel after this many seconds.
+const PATIENCE: u32 = 3600;
+
+/// Ports from here on are what the floor is told is free: outside the range, one for each process.
+pub const FLOOR_PORT: u16 = 22_000;
+
+/// Runs one group in this process.
+pub fn run(group: &str, quick: bool) -> io::Result<()> {
+    let (_, act) = GROUPS
+        .iter()
+        .find(|(name, _)| *name == group)
+        .ok_or_else(|| io::Error::other(format!("no case is called {group}")))?;
+    die_with_parent();
+    // SAFETY: no memory is involved; nothing else uses SIGALRM.
+    unsafe { libc::alarm(PATIENCE) };
+    open_files_limit();
+    namespace::enter()?;
+    set_floor_port(FLOOR_PORT);
+    act(&Bench { quick, undisturbed: Cell::new(false) })
+}
+
+/// How much is measured, and the way back to the program that shows it.
+pub struct Bench {
+    quick: bool,
+    /// Whether the last measurement was, see [`Undisturbed`].
+    undisturbed: Cell<bool>,
+}
+
+impl Bench {
+    pub fn is_quick(&self) -> bool {
+        self.quick
+    }
+
+    pub fn choose<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    fn tell(&self, event: &Event) {
+        // Nobody is left to be told of an error; the group ends with the program.
+        if let Ok(line) = serde_json::to_string(event) {
+            println!("{line}");
+        }
+    }
+
+    pub fn begin(&self, title: &str, steps: u64) {
+        self.tell(&Event::Begin { title: title.to_owned(), steps });
+    }
+
+    /// A function to be called after each of `steps` steps, which tells of every hundredth part of the way.
+    fn progress(&self, title: &str, steps: u64) -> impl FnMut() + '_ {
+        self.begin(title, steps);
+        let every = (steps / 100).max(1);
+        let mut done = 0;
+        move || {
+            done += 1;
+            if done % every == 0 {
+                self.tell(&Event::Step { steps: every });
+            }
+        }
+    }
+
+    pub fn result(&self, case: &str, title: &str, facts: Facts, contenders: Vec<ContenderResult>) {
+        self.tell(&Event::Result(Box::new(CaseResult {
+            case: case.to_owned(),
+            title: title.to_owned(),
+            kernel: String::new(),
+            cpu: String::new(),
+            cpus: 0,
+            quick: self.quick,
+            undisturbed: self.undisturbed.take(),
+            occupancy: facts.occupancy,
+            conditions: facts.conditions,
+            contenders,
+        })));
+    }
+
+    fn undisturbed(&self) -> Undisturbed {
+        let undisturbed = Undisturbed::ask();
+        self.undisturbed.set(undisturbed.granted);
+        undisturbed
+    }
+
+    /// Measures the contenders as things are now.
+    fn as_things_are(&self, title: &str, contenders: &[Contender], plan: Plan) -> io::Result<Vec<ContenderResult>> {
+        let progress = self.progress(title, plan.rounds);
+        let undisturbed = self.undisturbed();
+        let tallies = interleaved(contenders, plan, progress);
+        drop(undisturbed);
+        let counts = count_system_calls(contenders)?;
+        Ok(ContenderResult::of_all(contenders, &tallies, &counts))
+    }
+}
+
+/// What there was, beside the contenders.
+#[derive(Default)]
+pub struct Facts {
+    occupancy: Option<Occupancy>,
+    conditions: BTreeMap<String, u64>,
+}
+
+/// Whether what follows measures what it says: every contender gives a socket that has the port it says, and, TCP, listens;
+/// and the allocations of the static library are seen.
+fn self_check(bench: &Bench) -> io::Result<()> {
+    bench.begin("self-check", 1);
+    // Longer than what the library reads into a buffer on the stack, so that it has to allocate one.
+    let many_ports: Vec<String> = DEFAULT_RANGE.step_by(3).take(1000).map(|port| port.to_string()).collect();
+    namespace::reserve_ports(&many_ports.join(","))?;
+    let before = allocations();
+    let ours = TCP.iter().find(|contender| contender.name == "ic_listener");
+    let ours = ours.ok_or_else(|| io::Error::other("ic_listener does not take part"))?;
+    ours.open().map_err(io::Error::from_raw_os_error)?;
+    if allocations() == before {
+        return Err(io::Error::other("an allocation of the static library was not counted"));
+    }
+    for (contenders, listens) in [(&TCP[..], true), (&UDP[..], false)] {
+        for contender in contenders {
+            let (socket, port) = contender.open().map_err(io::Error::from_raw_os_error)?;
+            let socket = SockRef::from(&socket);
+            let its_port = socket.local_addr()?.as_socket().map(|address| address.port());
+            let right_type = if listens { socket.is_listener()? } else { socket.r#type()? == Type::DGRAM };
+            let sits_right = !many_ports.contains(&port.to_string());
+            let non_blocking = contender.role == Role::Std || socket.nonblocking()?;
+            if its_port != Some(port) || !right_type || !sits_right || !non_blocking {
+                return Err(io::Error::other(format!("{} does not give what it should", contender.name)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn quiet(bench: &Bench) -> io::Result<()> {
+    let title = "quiet host";
+    let plan = Plan { rounds: bench.choose(5_000, 50_000), at_least: 0, time: Duration::from_secs(60) };
+    let results = bench.as_things_are(title, &TCP, plan)?;
+    bench.result("quiet", title, Facts::default(), results);
+    Ok(())
+}
+
+/// How long a contender is measured where calls may take milliseconds.
+fn slow_plan(bench: &Bench) -> Plan {
+    Plan {
+        rounds: bench.choose(1_000, 10_000),
+        at_least: bench.choose(20, 200),
+        time: Duration::from_millis(bench.choose(600, 6_000)),
+    }
+}
+
+fn held_by_bind_0(bench: &Bench) -> io::Result<()> {
+    let mut holders = Holders::of(Type::STREAM)?;
+    // The kernel takes minutes to place them all.
+    let modelled = bench.quick.then(occupancy::as_bind_0_would);
+    let mut held = 0;
+    for percent in OCCUPANCIES {
+        let title = format!("{percent} % held, by SO_REUSEADDR + bind(0)");
+        let wanted = DEFAULT_PORTS * percent as usize / 100;
+        if let Some(ports) = &modelled {
+            holders.take(&ports[held..wanted])?;
+        } else {
+            const AT_ONCE: usize = 100;
+            let steps = (wanted - held).div_ceil(AT_ONCE);
+            let mut step = bench.progress(&format!("{title}: placing"), steps as u64);
+            for from in (held..wanted).step_by(AT_ONCE) {
+                holders.pick(AT_ONCE.min(wanted - from))?;
+                step();
+            }
+        }
+        held = wanted;
+        held_case(bench, "held_by_bind_0", &title, percent, Placed::BySoReuseaddrAndBind0)?;
+    }
+    Ok(())
+}
+
+fn held_at_random(bench: &Bench) -> io::Result<()> {
+    let mut holders = Holders::of(Type::STREAM)?;
+    let ports = occupancy::at_random();
+    let mut held = 0;
+    for percent in OCCUPANCIES {
+        let wanted = DEFAULT_PORTS * percent as usize / 100;
+        holders.take(&ports[held..wanted])?;
+        held = wanted;
+        let title = format!("{percent} % held, at random");
+        held_case(bench, "held_at_random", &title, percent, Placed::AtRandom)?;
+    }
+    holders.take(&ports[held..])?;
+    let title = "the whole range held by listeners";
+    let plan = Plan { rounds: bench.choose(50, 1_000), ..slow_plan(bench) };
+    let results = bench.as_things_are(title, &TCP, plan)?;
+    bench.result("held_all", title, Facts::default(), results);
+    Ok(())
+}
+
+fn held_case(bench: &Bench, series: &str, title: &str, percent: u32, placed: Placed) -> io::Result<()> {
+    let results = bench.as_things_are(title, &TCP, slow_plan(bench))?;
+    let modelled = bench.quick && placed == Placed::BySoReuseaddrAndBind0;
+    let facts = Facts { occupancy: Some(Occupancy { percent, placed, modelled }), ..Facts::default() };
+    bench.result(&format!("{series}_{percent}"), title, facts, results);
+    Ok(())
+}
+
+fn full_of_time_wait(bench: &Bench, reusable: bool) -> io::Result<()> {
+    let (case, title) = if reusable {
+        ("time_wait_reusable", "the whole range in TIME_WAIT, left with SO_REUSEADDR")
+    } else {
+        ("time_wait_not_reusable", "the whole range in TIME_WAIT, left without SO_REUSEADDR")
+    };
+    // One connection each, and room for the kernel's own counting of those that are about to end.
+    namespace::allow_time_wait(DEFAULT_PORTS + 1_000)?;
+    let step = bench.progress(&format!("{title}: making it"), DEFAULT_PORTS as u64);
+    let before = occupancy::leave_in_time_wait(reusable, step)?;
+    // TIME_WAIT lasts 60 s, and the first of them has been there for some time.
+    let plan = if reusable {
+        Plan { rounds: 1_000, at_least: bench.choose(20, 1_000), time: Duration::from_secs(bench.choose(1, 30)) }
+    } else {
+        Plan { rounds: bench.choose(20, 200), at_least: bench.choose(20, 200), time: Duration::from_secs(30) }
+    };
+    let results = bench.as_things_are(title, &TCP, plan)?;
+    let after = occupancy::ports_in_time_wait()?;
+    if before != DEFAULT_PORTS || after != before {
+        return Err(io::Error::other(format!(
+            "{before} ports were in TIME_WAIT before the calls and {after} after them, instead of {DEFAULT_PORTS}"
+        )));
+    }
+    let conditions = [("ports_in_time_wait_before".to_owned(), before as u64), ("after".to_owned(), after as u64)];
+    bench.result(case, title, Facts { conditions: conditions.into(), ..Facts::default() }, results);
+    Ok(())
+}
+
+fn udp(bench: &Bench) -> io::Result<()> {
+    let title = "UDP, quiet host";
+    let plan = Plan { rounds: bench.choose(5_000, 50_000), at_least: 0, time: Duration::from_secs(60) };
+    let results = bench.as_things_are(title, &UDP, plan)?;
+    bench.result("udp_quiet", title, Facts::default(), results);
+    Ok(())
+}
+
+fn udp_held(bench: &Bench) -> io::Result<()> {
+    const PERCENT: u32 = 90;
+    let mut holders = Holders::of(Type::DGRAM)?;
+    holders.take(&occupancy::at_random()[..DEFAULT_PORTS * PERCENT as usize / 100])?;
+    let title = "UDP, 90 % held, at random";
+    let results = bench.as_things_are(title, &UDP, slow_plan(bench))?;
+    let occupancy = Occupancy { percent: PERCENT, placed: Placed::AtRandom, modelled: false };
+    bench.result("udp_held_90", title, Facts { occupancy: Some(occupancy), ..Facts::default() }, results);
+    Ok(())
+}
+
+/// The first call of a process: a backend makes one. It is forked, from a process that has never called, so that whatever
+/// is read or loaded once is paid here.
+fn fresh_process(bench: &Bench) -> io::Result<()> {
+    let title = "one call in a fresh process";
+    let rounds = bench.choose(200, 3_000);
+    let mut step = bench.progress(title, rounds);
+    let mut tallies = new_tallies(&TCP);
+    let undisturbed = bench.undisturbed();
+    for round in 0..rounds {
+        for turn in 0..TCP.len() {
+            let index = (turn + round as usize) % TCP.len();
+            let (from, to) = io::pipe()?;
+            let child = Child::fork(|| {
+                let (sample, _socket) = timed(index, &TCP[index]);
+                measure::send(&[sample], &mut &to).expect("the parent reads");
+            })?;
+            drop(to);
+            measure::receive(from, &mut tallies, |_| {})?;
+            child.join()?;
+        }
+        step();
+    }
+    drop(undisturbed);
+    let mut counts = vec![Count::default(); TCP.len()];
+    for (index, contender) in TCP.iter().enumerate() {
+        let child = Traced::fork(|| drop(marked(index, contender)))?;
+        counts[index] = child.count(TCP.len())?.swap_remove(index);
+    }
+    let results = ContenderResult::of_all(&TCP, &tallies, &counts);
+    bench.result("fresh_process", title, Facts::default(), results);
+    Ok(())
+}
+
+/// Counts the system calls of contenders that have been called before, in a process of its own.
+fn count_system_calls(contenders: &[Contender]) -> io::Result<Vec<Count>> {
+    const ROUNDS: usize = 50;
+    const TIME: Duration = Duration::from_millis(300);
+    let child = Traced::fork(|| {
+        let start = Instant::now();
+        for round in 0..ROUNDS {
+            for (index, contender) in contenders.iter().enumerate() {
+                // The range is read by one call in many; the first call of this process is not the one to count.
+                if round == 0 && contender.role == Role::IcListener {
+                    drop(contender.open());
+                }
+                drop(marked(index, contender));
+            }
+            if start.elapsed() > TIME {
+                return;
+            }
+        }
+    })?;
+    child.count(contenders.len())
+}

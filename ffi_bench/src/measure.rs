@@ -1,0 +1,170 @@
+//! One timed call, and many of them, the contenders taking turns.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::contenders::{Contender, Role, allocations};
+
+/// What one call did.
+pub struct Sample {
+    /// Its place in the list of contenders.
+    pub contender: u32,
+    /// 0 on success.
+    pub errno: i32,
+    pub nanoseconds: u64,
+    pub allocations: u32,
+    pub port: u32,
+}
+
+/// Calls the contender and takes the time of the call alone; closing the socket is the caller's.
+pub fn timed(index: usize, contender: &Contender) -> (Sample, Option<OwnedFd>) {
+    let allocations_before = allocations();
+    let start = Instant::now();
+    let outcome = contender.open();
+    let nanoseconds = start.elapsed().as_nanos() as u64;
+    let allocations = (allocations() - allocations_before) as u32;
+    let (errno, port, socket) = match outcome {
+        Ok((socket, port)) => (0, port, Some(socket)),
+        Err(errno) => (errno, 0, None),
+    };
+    (Sample { contender: index as u32, errno, nanoseconds, allocations, port: port.into() }, socket)
+}
+
+/// How long a case is measured.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub rounds: u64,
+    /// So many calls each contender makes, whatever they cost.
+    pub at_least: u64,
+    /// For all contenders together. One that has used up its share of it sits rounds out, evenly over the run: a call
+    /// that costs a thousand times another's would otherwise decide how many calls there are. Ours never does.
+    pub time: Duration,
+}
+
+/// Every round calls each contender once, in an order that rotates from round to round.
+pub fn interleaved(contenders: &[Contender], plan: Plan, mut after_round: impl FnMut()) -> Vec<Tally> {
+    let mut tallies = new_tallies(contenders);
+    let share = plan.time.as_nanos() as f64 / contenders.len() as f64;
+    for round in 0..plan.rounds {
+        let share_by_now = share * (round + 1) as f64 / plan.rounds as f64;
+        let calls_by_now = plan.at_least * (round + 1) / plan.rounds;
+        for turn in 0..contenders.len() {
+            let index = (turn + round as usize) % contenders.len();
+            let tally = &mut tallies[index];
+            let ours = contenders[index].role == Role::IcListener;
+            let had_its_share = tally.nanoseconds as f64 > share_by_now && tally.calls() >= calls_by_now.max(1);
+            if had_its_share && !ours {
+                continue;
+            }
+            let (sample, socket) = timed(index, &contenders[index]);
+            drop(socket);
+            tally.add(&sample);
+        }
+        after_round();
+    }
+    tallies
+}
+
+/// Calls one contender after the other until `keep_on` says stop, and keeps what it opened.
+pub fn opened_until(
+    index: usize,
+    contender: &Contender,
+    mut keep_on: impl FnMut(&Sample) -> ControlFlow<()>,
+) -> (Vec<Sample>, Vec<OwnedFd>) {
+    let (mut samples, mut sockets) = (Vec::new(), Vec::new());
+    loop {
+        let (sample, socket) = timed(index, contender);
+        sockets.extend(socket);
+        let stop = keep_on(&sample).is_break();
+        samples.push(sample);
+        if stop {
+            return (samples, sockets);
+        }
+    }
+}
+
+/// What the calls of one contender add up to.
+pub struct Tally {
+    pub latency: Histogram<u64>,
+    pub errors: BTreeMap<i32, u64>,
+    pub allocations: u64,
+    nanoseconds: u64,
+}
+
+impl Tally {
+    pub fn calls(&self) -> u64 {
+        self.latency.len()
+    }
+
+    pub fn succeeded(&self) -> u64 {
+        self.calls() - self.errors.values().sum::<u64>()
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        // Saturating, so that it cannot fail: a minute is beyond any case.
+        self.latency.saturating_record(sample.nanoseconds);
+        if sample.errno != 0 {
+            *self.errors.entry(sample.errno).or_default() += 1;
+        }
+        self.allocations += u64::from(sample.allocations);
+        self.nanoseconds += sample.nanoseconds;
+    }
+}
+
+pub fn new_tallies(contenders: &[Contender]) -> Vec<Tally> {
+    let tally = || Tally {
+        latency: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that a histogram can have"),
+        errors: BTreeMap::new(),
+        allocations: 0,
+        nanoseconds: 0,
+    };
+    contenders.iter().map(|_| tally()).collect()
+}
+
+const RECORD: usize = 24;
+
+/// Sends samples to the process that tallies. Several processes share a pipe, so a record is never torn: a write of
+/// PIPE_BUF bytes or less is atomic (pipe(7)).
+pub fn send(samples: &[Sample], to: &mut impl Write) -> io::Result<()> {
+    const AT_ONCE: usize = libc::PIPE_BUF / RECORD;
+    for some in samples.chunks(AT_ONCE) {
+        let mut bytes = Vec::with_capacity(AT_ONCE * RECORD);
+        for sample in some {
+            bytes.extend(sample.contender.to_ne_bytes());
+            bytes.extend(sample.errno.to_ne_bytes());
+            bytes.extend(sample.nanoseconds.to_ne_bytes());
+            bytes.extend(sample.allocations.to_ne_bytes());
+            bytes.extend(sample.port.to_ne_bytes());
+        }
+        to.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Adds up what arrives until all senders are done, and shows each sample to `look`.
+pub fn receive(from: impl Read, tallies: &mut [Tally], mut look: impl FnMut(&Sample)) -> io::Result<()> {
+    let mut from = io::BufReader::new(from);
+    let mut record = [0; RECORD];
+    loop {
+        match from.read_exact(&mut record) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let half = |at: usize| u32::from_ne_bytes(record[at..at + 4].try_into().expect("four bytes"));
+        let sample = Sample {
+            contender: half(0),
+            errno: half(4) as i32,
+            nanoseconds: u64::from_ne_bytes(record[8..16].try_into().expect("eight bytes")),
+            allocations: half(16),
+            port: half(20),
+        };
+        look(&sample);
+        tallies[sample.contender as usize].add(&sample);
+    }
+}

@@ -1,0 +1,72 @@
+//! A network of its own for a case: nobody else's sockets, the default ephemeral port range, loopback up.
+
+use std::fs;
+use std::io;
+use std::net::UdpSocket;
+use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
+
+/// The range of a new namespace (`inet_init_net`), and of the project's figures.
+pub const DEFAULT_RANGE: RangeInclusive<u16> = 32768..=60999;
+
+pub const DEFAULT_PORTS: usize = 28_232;
+
+const PORT_RANGE: &str = "net/ipv4/ip_local_port_range";
+const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
+const TIME_WAIT_LIMIT: &str = "net/ipv4/tcp_max_tw_buckets";
+
+/// Leaves the host's network for a fresh one. To be called before any thread is started.
+pub fn enter() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    let root = unsafe { libc::geteuid() } == 0;
+    let flags = if root { libc::CLONE_NEWNET } else { libc::CLONE_NEWNET | libc::CLONE_NEWUSER };
+    // SAFETY: no memory is involved; the process has one thread, as CLONE_NEWUSER wants it.
+    if unsafe { libc::unshare(flags) } != 0 {
+        let error = io::Error::last_os_error();
+        return Err(io::Error::new(
+            error.kind(),
+            format!("no network namespace to be had ({error}): run as root, or allow user namespaces"),
+        ));
+    }
+    bring_up_loopback()?;
+    let range = format!("{}\t{}", DEFAULT_RANGE.start(), DEFAULT_RANGE.end());
+    if read(PORT_RANGE)? != range {
+        write(PORT_RANGE, &range)?;
+    }
+    Ok(())
+}
+
+/// Reserves ports as an administrator does.
+pub fn reserve_ports(list: &str) -> io::Result<()> {
+    write(RESERVED_PORTS, list)
+}
+
+/// Makes room for that many connections in TIME_WAIT.
+pub fn allow_time_wait(count: usize) -> io::Result<()> {
+    if read(TIME_WAIT_LIMIT)?.parse().is_ok_and(|limit: usize| limit > count) {
+        return Ok(());
+    }
+    write(TIME_WAIT_LIMIT, &(2 * count).to_string())
+}
+
+fn bring_up_loopback() -> io::Result<()> {
+    let any_socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: zeros are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, and the name in it is terminated.
+    if unsafe { libc::ioctl(any_socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn read(name: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(format!("/proc/sys/{name}"))?.trim().to_owned())
+}
+
+fn write(name: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/{name}"), value)
+        .map_err(|error| io::Error::new(error.kind(), format!("{name} = {value}: {error}")))
+}

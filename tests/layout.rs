@@ -1,0 +1,65 @@
+//! The layout of what crosses the C ABI. `c_tests/layout.c` says the same from the C side; a change of either is another
+//! ABI, and needs a struct that grows at its end and a library that knows both sizes.
+
+use std::mem::{align_of, offset_of, size_of};
+
+use ic_listener::ffi::{
+    IC_LISTENER_MESSAGE_SIZE, IcListenerOptions, IcListenerPortOrigin, IcListenerReport, IcListenerStep,
+};
+
+const WORD: usize = size_of::<usize>();
+
+#[test]
+fn options_are_laid_out_as_c_expects() {
+    assert_eq!(offset_of!(IcListenerOptions, size), 0);
+    assert_eq!(offset_of!(IcListenerOptions, address), WORD);
+    assert_eq!(offset_of!(IcListenerOptions, backlog), 2 * WORD);
+    assert_eq!(offset_of!(IcListenerOptions, port_min), 2 * WORD + 4);
+    assert_eq!(offset_of!(IcListenerOptions, port_max), 2 * WORD + 8);
+    assert_eq!(offset_of!(IcListenerOptions, listen_retries), 2 * WORD + 12);
+    assert_eq!((size_of::<IcListenerOptions>(), align_of::<IcListenerOptions>()), (2 * WORD + 16, WORD));
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn the_report_is_laid_out_as_c_expects() {
+    assert_eq!(offset_of!(IcListenerReport, size), 0);
+    assert_eq!(offset_of!(IcListenerReport, error), 8);
+    assert_eq!(offset_of!(IcListenerReport, step), 12);
+    assert_eq!(offset_of!(IcListenerReport, family), 16);
+    assert_eq!(offset_of!(IcListenerReport, origin), 20);
+    assert_eq!(offset_of!(IcListenerReport, port_min), 24);
+    assert_eq!(offset_of!(IcListenerReport, port_max), 28);
+    assert_eq!(offset_of!(IcListenerReport, ports_tried), 32);
+    assert_eq!(offset_of!(IcListenerReport, ports_in_use), 36);
+    assert_eq!(offset_of!(IcListenerReport, ports_forbidden), 40);
+    assert_eq!(offset_of!(IcListenerReport, listens_lost), 44);
+    assert_eq!(offset_of!(IcListenerReport, elapsed_ns), 48);
+    assert_eq!(offset_of!(IcListenerReport, message), 56);
+    assert_eq!((size_of::<IcListenerReport>(), align_of::<IcListenerReport>()), (56 + IC_LISTENER_MESSAGE_SIZE, 8));
+    assert_eq!(IC_LISTENER_MESSAGE_SIZE, 256);
+}
+
+#[test]
+fn enums_are_ints_with_these_values() {
+    assert_eq!((size_of::<IcListenerStep>(), size_of::<IcListenerPortOrigin>()), (4, 4));
+    let steps = [
+        IcListenerStep::None,
+        IcListenerStep::Arguments,
+        IcListenerStep::Address,
+        IcListenerStep::Socket,
+        IcListenerStep::Setsockopt,
+        IcListenerStep::Bind,
+        IcListenerStep::Listen,
+        IcListenerStep::Getsockname,
+        IcListenerStep::Internal,
+    ];
+    assert_eq!(steps.map(|step| step as i32), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let origins = [
+        IcListenerPortOrigin::None,
+        IcListenerPortOrigin::Free,
+        IcListenerPortOrigin::Reused,
+        IcListenerPortOrigin::PickedByKernel,
+    ];
+    assert_eq!(origins.map(|origin| origin as i32), [0, 1, 2, 3]);
+}
