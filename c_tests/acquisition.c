@@ -37,7 +37,7 @@
 #define LARGE_PORTS (LARGE_MAX - LARGE_MIN + 1)
 
 /* The library's PROBES: what it may try beyond one pass over the range. */
-#define PROBES 64
+#define PROBES 32
 
 /* The linker's --wrap leads bind() and listen() through here. */
 static long bind_calls;

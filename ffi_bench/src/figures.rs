@@ -101,6 +101,7 @@ fn latency_panel(
     panel.draw(&Text::new(caption.to_owned(), (62, 8), text(14, TEXT)))?;
     let mut chart = ChartBuilder::on(panel)
         .margin_top(32)
+        .margin_bottom(12)
         .margin_right(LABEL_WIDTH)
         .set_label_area_size(LabelAreaPosition::Left, 58)
         .set_label_area_size(LabelAreaPosition::Bottom, 42)
