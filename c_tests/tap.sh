@@ -10,7 +10,12 @@ check()
 	tap_name=$1
 	shift
 	tap_count=$((tap_count + 1))
-	if tap_output=$("$@" 2>&1)
+	# Not as the condition of an if: there, set -e does not hold, and a function goes on after a command that failed.
+	set +e
+	tap_output=$(set -e; "$@" 2>&1)
+	tap_status=$?
+	set -e
+	if [ "$tap_status" -eq 0 ]
 	then
 		echo "ok $tap_count - $tap_name"
 	else

@@ -1,0 +1,18 @@
+/* libpq/libpq-be.h, for the tests. */
+#ifndef LIBPQ_BE_H
+#define LIBPQ_BE_H
+
+#include <sys/socket.h>
+
+typedef struct SockAddr
+{
+	struct sockaddr_storage addr;
+	socklen_t	salen;
+} SockAddr;
+
+typedef struct Port
+{
+	SockAddr	laddr;
+} Port;
+
+#endif							/* LIBPQ_BE_H */
