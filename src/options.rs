@@ -173,7 +173,7 @@ pub fn setup_listener() -> Result<Opened<TcpListener>, Error> {
 /// Lets listeners take the port of an outgoing TCP connection, while it is in use and in TIME_WAIT, by setting
 /// SO_REUSEADDR on it; before or after connect().
 ///
-/// Measured on Linux 5.10 to 7.2: a port whose connections all have the option can be bound by number with it and listened
+/// Measured on Linux 5.10 to 7.3: a port whose connections all have the option can be bound by number with it and listened
 /// on; one without it on the port, and nobody can. The connections themselves do not notice.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! # The kernel's rules
 //!
-//! (Measured on Linux 5.10 to 7.2, see the README; the functions named are in net/ipv4/inet_connection_sock.c.)
+//! (Measured on Linux 5.10 to 7.3, see the README; the functions named are in net/ipv4/inet_connection_sock.c.)
 //!
 //! * bind() to port 0 hands out only ports that nobody holds in any way, SO_REUSEADDR or not (`inet_csk_find_open_port`).
 //!   A port in TIME_WAIT, or with an outgoing connection on it, has to be asked for by number.
@@ -169,7 +169,7 @@ fn listener_on_named_port(
 fn listener_on_picked_port(wanted: &Wanted, address: SocketAddr, attempts: &mut Attempts) -> Result<Won, Failure> {
     let mut socket = open(address, Type::STREAM)?;
     if !bind(&socket, address, PICK, attempts)? {
-        // Kernels before 4.5, and those with ip_autobind_reuse=1, hand out shared ports when asked like this.
+        // Kernels before 4.11, and those with ip_autobind_reuse=1, hand out shared ports when asked like this.
         allow_reuse(&socket)?;
         if !bind(&socket, address, PICK, attempts)? {
             return Err(no_port(attempts));
