@@ -258,9 +258,9 @@ fn full_of_time_wait(bench: &Bench, reusable: bool) -> io::Result<()> {
     let before = occupancy::leave_in_time_wait(reusable, step)?;
     // TIME_WAIT lasts 60 s, and the first of them has been there for some time.
     let plan = if reusable {
-        Plan { rounds: 1_000, at_least: bench.choose(20, 1_000), time: Duration::from_secs(bench.choose(1, 30)) }
+        Plan { rounds: 1_000, at_least: bench.choose(20, 100), time: Duration::from_secs(bench.choose(1, 10)) }
     } else {
-        Plan { rounds: bench.choose(20, 200), at_least: bench.choose(20, 200), time: Duration::from_secs(30) }
+        Plan { rounds: bench.choose(20, 100), at_least: bench.choose(20, 100), time: Duration::from_secs(10) }
     };
     let results = bench.as_things_are(title, &TCP, plan)?;
     let after = occupancy::ports_in_time_wait()?;
