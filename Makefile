@@ -1,4 +1,4 @@
-# make            the static library and the header
+# make            the libraries, static and shared
 # make demo       a C program gets a listener and talks through it
 # make check      installs what the tests need, runs them all, counts them
 # make bench      measures the library against what it replaces (QUICK=1: under a minute)
@@ -9,16 +9,23 @@
 
 CARGO ?= cargo
 
+# The rules below name what Cargo makes; a setting for all of one's projects must not move it.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+unexport CARGO_BUILD_TARGET
+
 # Cargo leaves out link-time optimization as soon as an rlib is built as well, hence one crate type at a time.
 STATIC_LIB = target/release/libic_listener.a
 
-all: $(STATIC_LIB)
+# Named here, so that whoever installs as another user need not have Cargo.
+SOURCES = $(wildcard src/*.rs) build.rs cbindgen.toml Cargo.toml Cargo.lock
 
-.PHONY: all demo check header clean FORCE
+all: libraries
 
-# Cargo knows best what is out of date.
-$(STATIC_LIB): FORCE
+.PHONY: all demo check header clean
+
+$(STATIC_LIB): $(SOURCES)
 	$(CARGO) rustc --quiet --release --lib --crate-type staticlib
+	touch $@
 
 demo: $(STATIC_LIB)
 	$(MAKE) --no-print-directory -C c_tests demo

@@ -1,7 +1,8 @@
 # make install     libraries, header, ic_listener.pc and man pages below $(DESTDIR)$(PREFIX)
 # make uninstall   removes exactly what install put there; give it the same variables
 #
-# Included by the Makefile at the top, which makes $(STATIC_LIB).
+# Included by the Makefile at the top, which makes $(STATIC_LIB). Building is `make`'s, so that `make && sudo make install`
+# needs no Cargo for root.
 
 PREFIX = /usr/local
 LIBDIR = $(PREFIX)/lib
@@ -24,9 +25,10 @@ ONE_OBJECT_LIB = target/release/one-object/libic_listener.a
 # Rust exports the functions of the C API from a cdylib and hides the rest, its own runtime included, so that neither a
 # version script nor a list of symbols is needed. It is a crate type of its own for the sake of link-time optimization,
 # like the static library.
-$(SHARED_LIB): FORCE
+$(SHARED_LIB): $(SOURCES) install.mk
 	$(CARGO) rustc --quiet --release --lib --crate-type cdylib -- \
 		-C strip=symbols -C link-arg=-Wl,-soname,$(SONAME)
+	touch $@
 
 # The static library as Rust makes it defines rust_eh_personality and other symbols of its runtime, so that no program can
 # link two such libraries, and has all of compiler-rt, which a program then gets in place of libgcc's functions (__muldc3
@@ -67,9 +69,9 @@ INSTALLED = \
 	"$(DESTDIR)$(INCLUDEDIR)/ic_listener.h" \
 	$(patsubst %,"$(DESTDIR)$(MANDIR)/man3/%",$(MAN_PAGES) $(MAN_ALIASES))
 
-.PHONY: shared install uninstall
+.PHONY: libraries install uninstall
 
-shared: $(SHARED_LIB)
+libraries: $(ONE_OBJECT_LIB) $(SHARED_LIB)
 
 install: $(ONE_OBJECT_LIB) $(SHARED_LIB)
 	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)" "$(DESTDIR)$(MANDIR)/man3"
@@ -85,6 +87,7 @@ install: $(ONE_OBJECT_LIB) $(SHARED_LIB)
 		printf '.so man3/ic_listener_open_tcp.3\n' > "$(DESTDIR)$(MANDIR)/man3/$$page" && \
 		chmod 644 "$(DESTDIR)$(MANDIR)/man3/$$page" || exit 1; \
 	done
+	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 uninstall:
 	rm -f $(INSTALLED)

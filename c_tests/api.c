@@ -213,8 +213,10 @@ refused(const Kind *kind, const IcListenerOptions *options, int error,
 	expect_equal(report.error, error);
 	expect_equal(report.step, step);
 	expect_equal(report.origin, IC_LISTENER_PORT_ORIGIN_NONE);
+	/* A port that is not of this host is none of these. */
 	expect_equal(report.ports_tried, report.ports_in_use +
-				 report.ports_forbidden + report.listens_lost);
+				 report.ports_forbidden + report.listens_lost +
+				 (error == EADDRNOTAVAIL));
 	expect_one_line(&report);
 	expect_in(report.message, message);
 	return report;

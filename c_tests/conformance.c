@@ -597,6 +597,7 @@ static void
 require_emfile(void *argument)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	struct rlimit normal;
 	struct rlimit low;
 	OpenFds		before;
@@ -634,6 +635,15 @@ require_emfile(void *argument)
 			report.step == IC_LISTENER_STEP_SOCKET,
 			"returned %d, errno %d, report %d, step %d", result, error,
 			report.error, report.step);
+
+	/* Looking for an interface takes an fd, too. */
+	options.address = "fe80::1%lo";
+	errno = 0;
+	result = ic_listener_open_tcp(&options, &port, &fd, &report);
+	error = errno;
+	require(result == -1 && error == EMFILE &&
+			report.step == IC_LISTENER_STEP_SOCKET,
+			"returned %d, errno %d, step %d", result, error, report.step);
 	setrlimit(RLIMIT_NOFILE, &normal);
 	require(open_fds_are(&before, -1), "an fd leaked");
 	setrlimit(RLIMIT_NOFILE, &low);

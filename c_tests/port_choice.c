@@ -436,9 +436,8 @@ let_the_kernel_pick(void *argument)
 	require(call.returned == -1 && call.error == EADDRINUSE,
 			"returned %d with errno %d", call.returned, call.error);
 	require(call.report.step == IC_LISTENER_STEP_BIND &&
-			strcmp(call.report.message, "no port to listen on: the kernel "
-				   "found none free, and the ephemeral port range cannot be "
-				   "read") == 0, "%s", call.report.message);
+			strcmp(call.report.message, "no port to listen on: the ephemeral "
+				   "port range cannot be read, and the kernel found no port") == 0, "%s", call.report.message);
 }
 
 static void

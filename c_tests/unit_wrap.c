@@ -902,6 +902,18 @@ without_memory_nothing_breaks(void **state)
 	expect_failure(&result, EINVAL, &before);
 	expect_report(&result, EINVAL, IC_LISTENER_STEP_ADDRESS);
 
+	/* The kernel is short of it, too. */
+	set_stage(&quiet);
+	stage.no_memory = true;
+	stage.kind = SOCKET;
+	stage.occurrence = 1;
+	stage.for_ever = true;
+	stage.error = ENOMEM;
+	result = call_with(NULL, false);
+	expect(stage.allocations == 0, "%d allocations", stage.allocations);
+	expect_failure(&result, ENOMEM, &before);
+	expect_report(&result, ENOMEM, IC_LISTENER_STEP_SOCKET);
+
 	/* A list of reserved ports too long for the stack: the kernel picks. */
 	for (size_t i = 0; i < sizeof(long_list) - 1; i++)
 		long_list[i] = "1,"[i % 2];

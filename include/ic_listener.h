@@ -54,7 +54,7 @@ typedef enum IcListenerStep
      */
     IC_LISTENER_STEP_ARGUMENTS = 1,
     /*
-     * The address is not numeric, not unicast, or link-local without an interface of this host.
+     * The address is not numeric, not unicast, or its interface is missing, unknown, or not its to have.
      */
     IC_LISTENER_STEP_ADDRESS = 2,
     /*
@@ -232,9 +232,10 @@ extern "C" {
  *   EMFILE, ENFILE, ENOBUFS, ENOMEM, ...  as socket(2), setsockopt(2), bind(2), listen(2) and getsockname(2) set them
  *   ENOTRECOVERABLE  a bug of this library
  *
- * The call never blocks or sleeps. It asks for a few dozen ports, and then, if those were taken, once for every port of the
- * range; a port that it lost to another socket it may ask for again. It may be made from any thread and in a forked child, not from
- * a signal handler. When it has returned, no frame of the library is left on the stack, so that ereport() may follow.
+ * The call never blocks or sleeps. It asks for a few dozen ports, and then, if those were taken, once for every port
+ * of the range; a port that it lost to another socket it may ask for again. It may be made from any thread and in a
+ * forked child, not from a signal handler; where threads are cancelled (pthread_cancel(3)), with cancellation
+ * disabled. When it has returned, no frame of the library is left on the stack, so that ereport() may follow.
  *
  * Pointers: port and fd are NULL or point to an int that may be written.
  */
@@ -249,7 +250,7 @@ int setup_listener(int *port,
  *   EINVAL         an option cannot be used (step "arguments"): a size that is not one of this library's, a negative
  *                  backlog or listen_retries, only one of port_min and port_max, port_min above port_max, a port above
  *                  65535; or the address is not numeric, not unicast, link-local without its interface, or names an
- *                  interface that is not there (step "address")
+ *                  interface that is not there or not its to have (step "address")
  *   EADDRNOTAVAIL  the address is not one of this host's (step "bind")
  *   EAFNOSUPPORT   the address is an IPv6 one and the host has no IPv6 (step "socket")
  *   EADDRINUSE     with step "listen": ports were lost to other sockets that listened first

@@ -1,6 +1,7 @@
 //! The local address of a listener, from the numeric text a database has at hand. Names are never resolved.
 
 use std::ffi::CStr;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
@@ -15,7 +16,16 @@ pub(crate) enum LocalAddress {
     Given(SocketAddr),
 }
 
-const NOT_NUMERIC: &str = "not a numeric address";
+/// Why a text cannot be used as an address.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// This is wrong with it.
+    Text(&'static str),
+    /// Whether there is such an interface could not be found out.
+    Lookup(io::Error),
+}
+
+pub(crate) const NOT_NUMERIC: &str = "not a numeric address";
 const NOT_UNICAST: &str = "not a unicast address";
 const NO_INTERFACE: &str = "a link-local address needs its interface, as in fe80::1%eth0";
 const NO_SUCH_INTERFACE: &str = "no such interface";
@@ -23,26 +33,26 @@ const NOT_LINK_LOCAL: &str = "only a link-local address has an interface";
 
 impl LocalAddress {
     /// What getnameinfo(NI_NUMERICHOST) prints: `192.0.2.1`, `2001:db8::1`, `::ffff:192.0.2.1`, and link-local addresses
-    /// with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`. The error is what is wrong with the text.
+    /// with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`.
     ///
     /// A scope is asked for where it means something and refused where it does not: bind() fails without it on a
     /// link-local address and ignores it on any other (ipv6(7)). Multicast and broadcast addresses are refused, because
     /// bind() takes them (seen on 6.18) and nobody could connect.
-    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Unusable> {
         let (address, scope) = match text.split_once('%') {
             None => (text, None),
             Some((address, scope)) => (address, Some(scope)),
         };
-        let ip = IpAddr::from_str(address).map_err(|_| NOT_NUMERIC)?;
+        let ip = IpAddr::from_str(address).map_err(|_| Unusable::Text(NOT_NUMERIC))?;
         if ip.to_canonical().is_multicast() || ip.to_canonical() == IpAddr::V4(Ipv4Addr::BROADCAST) {
-            return Err(NOT_UNICAST);
+            return Err(Unusable::Text(NOT_UNICAST));
         }
         match (ip, scope) {
             (IpAddr::V6(ip), Some(scope)) if ip.is_unicast_link_local() => {
                 Ok(Self::Given(SocketAddrV6::new(ip, 0, 0, interface(scope)?).into()))
             }
-            (IpAddr::V6(ip), None) if ip.is_unicast_link_local() => Err(NO_INTERFACE),
-            (_, Some(_)) => Err(NOT_LINK_LOCAL),
+            (IpAddr::V6(ip), None) if ip.is_unicast_link_local() => Err(Unusable::Text(NO_INTERFACE)),
+            (_, Some(_)) => Err(Unusable::Text(NOT_LINK_LOCAL)),
             (ip, None) => Ok(Self::Given((ip, 0).into())),
         }
     }
@@ -69,18 +79,19 @@ pub(crate) fn takes_ipv4_through_ipv6(address: &SocketAddr) -> bool {
 }
 
 /// A scope as getaddrinfo() takes it: the name of an interface first, else its index in decimal digits.
-fn interface(scope: &str) -> Result<u32, &'static str> {
+fn interface(scope: &str) -> Result<u32, Unusable> {
     let mut name = [0; libc::IF_NAMESIZE];
     if scope.is_empty() || scope.len() >= name.len() || scope.contains('\0') {
-        return Err(NO_SUCH_INTERFACE);
+        return Err(Unusable::Text(NO_SUCH_INTERFACE));
     }
     name[..scope.len()].copy_from_slice(scope.as_bytes());
-    let by_name = CStr::from_bytes_until_nul(&name).ok().and_then(sys::interface_index);
-    let by_number = || {
-        let digits = scope.bytes().all(|byte| byte.is_ascii_digit());
-        scope.parse().ok().filter(|&index| digits && sys::interface_exists(index))
+    let name = CStr::from_bytes_until_nul(&name).map_err(|_| Unusable::Text(NO_SUCH_INTERFACE))?;
+    let digits = scope.bytes().all(|byte| byte.is_ascii_digit());
+    let found = match (sys::interface_index(name), scope.parse()) {
+        (Ok(None), Ok(index)) if digits => sys::existing_interface(index),
+        (by_name, _) => by_name,
     };
-    by_name.or_else(by_number).ok_or(NO_SUCH_INTERFACE)
+    found.map_err(Unusable::Lookup)?.ok_or(Unusable::Text(NO_SUCH_INTERFACE))
 }
 
 #[cfg(test)]
@@ -88,8 +99,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What is taken, or what is wrong with it.
+    fn parse(text: &str) -> Result<LocalAddress, &'static str> {
+        LocalAddress::parse(text).map_err(|unusable| match unusable {
+            Unusable::Text(what) => what,
+            Unusable::Lookup(error) => panic!("{text}: {error}"),
+        })
+    }
+
     fn given(text: &str) -> SocketAddr {
-        match LocalAddress::parse(text) {
+        match parse(text) {
             Ok(LocalAddress::Given(address)) => address,
             other => panic!("{text}: {other:?}"),
         }
@@ -106,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_link_local_address_comes_with_its_interface() {
-        let loopback = sys::interface_index(c"lo").expect("every network namespace has lo");
+        let loopback = sys::interface_index(c"lo").unwrap().expect("every network namespace has lo");
         for scope in ["lo", &loopback.to_string()] {
             match given(&format!("fe80::1%{scope}")) {
                 SocketAddr::V6(address) => assert_eq!(address.scope_id(), loopback),
@@ -152,7 +171,7 @@ mod tests {
             ("::1%1", NOT_LINK_LOCAL),
             ("127.0.0.1%lo", NOT_LINK_LOCAL),
         ] {
-            assert_eq!(LocalAddress::parse(text), Err(what), "{text:?}");
+            assert_eq!(parse(text), Err(what), "{text:?}");
         }
     }
 
@@ -180,14 +199,14 @@ mod tests {
 
         #[test]
         fn every_ipv6_address_is_taken_as_written(ip in any::<u128>().prop_map(Ipv6Addr::from)) {
-            prop_assert_eq!(LocalAddress::parse(&ip.to_string()), expected(ip.into()));
+            prop_assert_eq!(parse(&ip.to_string()), expected(ip.into()));
         }
 
         #[test]
         fn every_ipv4_address_is_taken_as_written(ip in any::<u32>().prop_map(Ipv4Addr::from)) {
-            prop_assert_eq!(LocalAddress::parse(&ip.to_string()), expected(ip.into()));
+            prop_assert_eq!(parse(&ip.to_string()), expected(ip.into()));
             let mapped = ip.to_ipv6_mapped();
-            prop_assert_eq!(LocalAddress::parse(&mapped.to_string()), expected(mapped.into()));
+            prop_assert_eq!(parse(&mapped.to_string()), expected(mapped.into()));
         }
     }
 

@@ -40,7 +40,8 @@ pub struct Attempts {
     family: Option<Family>,
     ports: Option<(u16, u16)>,
     usable: u32,
-    won: bool,
+    /// The port that was looked at last was not refused: it was won, or something else went wrong on it.
+    pub(crate) got_through: bool,
     pub(crate) tried: u32,
     pub(crate) forbidden: u32,
     pub(crate) listens_lost: u32,
@@ -65,10 +66,6 @@ impl Attempts {
         first_look
     }
 
-    pub(crate) fn win(&mut self) {
-        self.won = true;
-    }
-
     /// The address family of the last socket that was asked for. None when it did not come to that.
     pub fn family(&self) -> Option<Family> {
         self.family
@@ -87,7 +84,7 @@ impl Attempts {
 
     /// How many were in use (bind() said EADDRINUSE).
     pub fn in_use(&self) -> u32 {
-        self.tried.saturating_sub(self.forbidden + self.ports_lost + u32::from(self.won))
+        self.tried.saturating_sub(self.forbidden + self.ports_lost + u32::from(self.got_through))
     }
 
     /// How many were refused for want of privilege (bind() said EACCES or EPERM).
@@ -103,9 +100,7 @@ impl Attempts {
     /// Why there is no port, in one line.
     pub(crate) fn fmt_no_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((min, max)) = self.ports else {
-            f.write_str(
-                "no port to listen on: the kernel found none free, and the ephemeral port range cannot be read",
-            )?;
+            f.write_str("no port to listen on: the ephemeral port range cannot be read, and the kernel found no port")?;
             return self.fmt_lost(f);
         };
         write!(f, "no port to listen on in {min}-{max}: ")?;

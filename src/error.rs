@@ -13,7 +13,7 @@ use crate::Attempts;
 pub enum Step {
     /// The options (or, from C, the pointers) cannot be used.
     Arguments,
-    /// The address is not numeric, not unicast, or a link-local one without an interface of this host.
+    /// The address is not numeric, not unicast, or its interface is missing, unknown, or not its to have.
     Address,
     /// socket(2)
     Socket,
@@ -63,7 +63,7 @@ pub struct Error {
 }
 
 /// What the io::Error alone does not say.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Cause {
     /// The step was refused; the io::Error says it all.
     Refused,
@@ -167,12 +167,31 @@ impl fmt::Display for Line<'_> {
             }
             Cause::Option(what) => f.write_str(what),
             Cause::Refused => {
-                // "Too many open files (os error 24)": the number is a Rust habit.
-                let text = source.to_string();
-                write!(f, "{step}: {}", text.split(" (os error").next().unwrap_or(&text))
+                let errno = source.raw_os_error().unwrap_or_default();
+                match errno_text(errno) {
+                    Some(text) => write!(f, "{step}: {text}"),
+                    None => write!(f, "{step}: errno {errno}"),
+                }
             }
         }
     }
+}
+
+/// The usual words for what the steps can fail with. Not strerror(3): its words follow the locale, and std allocates room
+/// for them, which aborts the process when memory is short.
+fn errno_text(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::EACCES => "Permission denied",
+        libc::EADDRNOTAVAIL => "Cannot assign requested address",
+        libc::EAFNOSUPPORT => "Address family not supported by protocol",
+        libc::EINVAL => "Invalid argument",
+        libc::EMFILE => "Too many open files",
+        libc::ENFILE => "Too many open files in system",
+        libc::ENOBUFS => "No buffer space available",
+        libc::ENOMEM => "Cannot allocate memory",
+        libc::EPERM => "Operation not permitted",
+        _ => return None,
+    })
 }
 
 /// How much of a refused address is quoted; the longest real one (IPv6 with an interface name) has 61 characters.

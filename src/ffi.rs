@@ -52,7 +52,7 @@ pub enum IcListenerStep {
     None = 0,
     /// A pointer or an option that cannot be used.
     Arguments = 1,
-    /// The address is not numeric, not unicast, or link-local without an interface of this host.
+    /// The address is not numeric, not unicast, or its interface is missing, unknown, or not its to have.
     Address = 2,
     /// socket(2)
     Socket = 3,
@@ -137,9 +137,10 @@ pub struct IcListenerReport {
 ///   EMFILE, ENFILE, ENOBUFS, ENOMEM, ...  as socket(2), setsockopt(2), bind(2), listen(2) and getsockname(2) set them
 ///   ENOTRECOVERABLE  a bug of this library
 ///
-/// The call never blocks or sleeps. It asks for a few dozen ports, and then, if those were taken, once for every port of the
-/// range; a port that it lost to another socket it may ask for again. It may be made from any thread and in a forked child, not from
-/// a signal handler. When it has returned, no frame of the library is left on the stack, so that ereport() may follow.
+/// The call never blocks or sleeps. It asks for a few dozen ports, and then, if those were taken, once for every port
+/// of the range; a port that it lost to another socket it may ask for again. It may be made from any thread and in a
+/// forked child, not from a signal handler; where threads are cancelled (pthread_cancel(3)), with cancellation
+/// disabled. When it has returned, no frame of the library is left on the stack, so that ereport() may follow.
 ///
 /// # Safety
 ///
@@ -157,7 +158,7 @@ pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_i
 ///   EINVAL         an option cannot be used (step "arguments"): a size that is not one of this library's, a negative
 ///                  backlog or listen_retries, only one of port_min and port_max, port_min above port_max, a port above
 ///                  65535; or the address is not numeric, not unicast, link-local without its interface, or names an
-///                  interface that is not there (step "address")
+///                  interface that is not there or not its to have (step "address")
 ///   EADDRNOTAVAIL  the address is not one of this host's (step "bind")
 ///   EAFNOSUPPORT   the address is an IPv6 one and the host has no IPv6 (step "socket")
 ///   EADDRINUSE     with step "listen": ports were lost to other sockets that listened first
@@ -208,8 +209,8 @@ pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
         if fd < 0 {
             return libc::EBADF;
         }
-        // SAFETY: not -1, and used for two system calls only, before this function returns; if no such file is open, they
-        // say EBADF.
+        // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known; if it
+        // is not, or is closed meanwhile, the two system calls say EBADF, and nothing else relies on it.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         share_port(&socket).err().map_or(0, |error| errno_of(&error))
     })
@@ -310,7 +311,8 @@ fn finish(errno: c_int) -> c_int {
 /// Runs `act`; a panic, which is a bug of this library, is caught instead of unwinding into C.
 ///
 /// The default panic hook would write to standard error, which the library must not do. Its replacement is one flag and one
-/// empty function, in the copy of the Rust runtime that this library brings along.
+/// empty function, in the copy of the Rust runtime that this library brings along. (A Rust program that links the rlib and
+/// calls these C functions all the same silences its own hook.)
 fn catching_panics<T>(act: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     static SILENCED: AtomicBool = AtomicBool::new(false);
     if !SILENCED.load(Ordering::Relaxed) && !SILENCED.swap(true, Ordering::Relaxed) {

@@ -25,14 +25,18 @@
 //! prints, starts threads, installs signal handlers or reads the environment. Sockets are non-blocking and close-on-exec;
 //! a forked child inherits them as it does any other.
 
+#![deny(unsafe_code)]
+
 mod address;
 mod attempts;
 mod error;
+#[allow(unsafe_code)]
 pub mod ffi;
 mod options;
 mod port_order;
 mod port_range;
 mod strategy;
+#[allow(unsafe_code)]
 mod sys;
 
 pub use attempts::{Attempts, Family, PortOrigin};

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket, Type};
 
-use crate::address::LocalAddress;
+use crate::address::{LocalAddress, NOT_NUMERIC, Unusable};
 use crate::error::Failure;
 use crate::port_range::{Ports, with_host_ports};
 use crate::strategy::{self, Wanted, Won};
-use crate::{Attempts, Error, Family, PortOrigin};
+use crate::{Attempts, Error, Family, PortOrigin, Step};
 
 /// The backlog of a listener whose options do not name one, as Greenplum has it.
 pub const DEFAULT_BACKLOG: i32 = 128;
@@ -100,10 +100,10 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     ///
-    /// EADDRINUSE when no port can be had (the step is `listen` when the last one was lost to another starter more often
-    /// than `listen_retries` allows), EACCES when all ports were refused for want of privilege, EADDRNOTAVAIL when the
-    /// address is not one of this host's, EINVAL for options that cannot be used, and whatever else socket(2), bind(2) and
-    /// listen(2) report, such as EMFILE.
+    /// EADDRINUSE when no port can be had (the step is `listen` when any port was lost to another starter, else
+    /// `bind`), EACCES when all ports were refused for want of privilege, EADDRNOTAVAIL when the address is not one of
+    /// this host's, EINVAL for options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report,
+    /// such as EMFILE.
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
         self.open(|address, ports, attempts| {
             let Self { backlog, listen_retries, .. } = *self;
@@ -135,9 +135,7 @@ impl<'a> Options<'a> {
         });
         let elapsed = start.elapsed();
         match won {
-            Ok(Won { socket, port, origin }) => {
-                attempts.win();
-                let family = attempts.family().unwrap_or(Family::Ipv6);
+            Ok(Won { socket, family, port, origin }) => {
                 Ok(Opened { socket: socket.into(), port, family, origin, attempts, elapsed })
             }
             Err(failure) => Err(Error::new(failure, attempts, elapsed)),
@@ -151,8 +149,15 @@ impl<'a> Options<'a> {
         let Some(text) = self.address else {
             return Ok(LocalAddress::Wildcard);
         };
-        let parsed = std::str::from_utf8(text).map_err(|_| "not a numeric address").and_then(LocalAddress::parse);
-        parsed.map_err(|what| Failure::bad_address(what, text))
+        let parsed = match std::str::from_utf8(text) {
+            Ok(text) => LocalAddress::parse(text),
+            Err(_) => Err(Unusable::Text(NOT_NUMERIC)),
+        };
+        parsed.map_err(|unusable| match unusable {
+            Unusable::Text(what) => Failure::bad_address(what, text),
+            // The lookup opens a socket, which is what fails.
+            Unusable::Lookup(error) => Failure::refused(Step::Socket, error),
+        })
     }
 }
 

@@ -128,8 +128,8 @@ fn below(random: u32, bound: u32) -> u32 {
 /// A number that differs between calls, threads and processes: the clock in nanoseconds and the address of the stack.
 ///
 /// Nothing here is a secret. Should two children of one parent ever read the same nanosecond, they go the same way and
-/// refuse each other a few ports at 0.2 microseconds each. Asking the kernel for something better would cost every call
-/// more than that: getpid(2) 0.12 microseconds, getrandom(2) more.
+/// refuse each other a few ports. Asking the kernel for something better would cost every call: getpid(2) 0.12
+/// microseconds of 5, getrandom(2) more.
 pub(crate) fn seed_for_this_call() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let on_this_stack = 0u8;

@@ -22,11 +22,11 @@ const RESERVED_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// not spend 8 of 13 microseconds on reading.
 ///
 /// Nobody ever waits for this lock: whoever does not get it reads the files for himself. That also makes it safe in a
-/// child forked while another thread held it.
+/// child forked while another thread held it, which then reads on every call; so does a process in which a call panicked.
 static REMEMBERED: RwLock<HostPorts> = RwLock::new(HostPorts::UNKNOWN);
 
 /// A range of ports and those of it that must not be used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Ports<'a> {
     min: u16,
     max: u16,
@@ -87,7 +87,15 @@ pub(crate) fn with_host_ports<T>(now: Instant, act: impl FnOnce(Option<&Ports>) 
     if let Ok(remembered) = REMEMBERED.try_read()
         && remembered.known_at(now)
     {
-        return act(Some(&remembered.ports()));
+        let ports = remembered.ports();
+        if ports.reserved.is_some() {
+            return act(Some(&ports));
+        }
+        // Without a list to look at, the lock is held no longer than needed: another thread may have to renew what is
+        // remembered, and a child forked meanwhile never could.
+        let (min, max) = (ports.min, ports.max);
+        drop(remembered);
+        return act(Ports::exactly(min, max).as_ref());
     }
     match REMEMBERED.try_write() {
         Ok(mut remembered) => act(remembered.read(now).as_ref()),
@@ -119,7 +127,7 @@ impl HostPorts {
         Self { read_at: None, min: 0, max: 0, usable: 0, any_reserved: false, reserved: PortSet::EMPTY };
 
     fn known_at(&self, now: Instant) -> bool {
-        // A process that enters another time namespace may see a time before the reading.
+        // Another thread may have read after this call began; and a time namespace may have set the clock back.
         let age = self.read_at.and_then(|read_at| now.checked_duration_since(read_at));
         age.is_some_and(|age| age < REMEMBERED_FOR)
     }
@@ -201,12 +209,6 @@ impl PortSet {
             (first..=last).for_each(|port| self.insert(port));
         }
         Some(())
-    }
-}
-
-impl std::fmt::Debug for PortSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries((0..=u16::MAX).filter(|&port| self.contains(port))).finish()
     }
 }
 

@@ -69,6 +69,7 @@ pub(crate) struct Wanted {
 /// A socket on a port of its own.
 pub(crate) struct Won {
     pub(crate) socket: Socket,
+    pub(crate) family: Family,
     pub(crate) port: u16,
     pub(crate) origin: PortOrigin,
 }
@@ -97,11 +98,11 @@ pub(crate) fn udp_socket(
                 return Err(no_port(attempts));
             }
             let port = picked_port(&socket)?;
-            return Ok(Won { socket, port, origin: PortOrigin::PickedByKernel });
+            return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::PickedByKernel });
         };
         for port in PortOrder::new(ports, seed_for_this_call()).take(ports.usable() as usize) {
             if bind(&socket, address, port, attempts)? {
-                return Ok(Won { socket, port, origin: PortOrigin::Free });
+                return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Free });
             }
         }
         Err(no_port(attempts))
@@ -124,15 +125,12 @@ fn listener_on_named_port(
         if !bind(&socket, address, port, attempts)? {
             continue;
         }
-        if listen(&socket, wanted.backlog, attempts)? {
+        if listen(&socket, wanted, false, attempts)? {
             // Not before: somebody else could have shared the port and listened first.
             allow_reuse(&socket)?;
-            return Ok(Won { socket, port, origin: PortOrigin::Free });
+            return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Free });
         }
         // No kernel we know refuses an exclusive port here. One that does is one more lost listen.
-        if attempts.listens_lost > wanted.listen_retries {
-            return Err(no_port(attempts));
-        }
         socket = open(address, Type::STREAM)?;
     }
 
@@ -149,13 +147,9 @@ fn listener_on_named_port(
         if !bind(&socket, address, port, attempts)? {
             continue;
         }
-        if listen(&socket, wanted.backlog, attempts)? {
+        if listen(&socket, wanted, looking_again, attempts)? {
             attempts.ports_lost -= u32::from(looking_again);
-            return Ok(Won { socket, port, origin: PortOrigin::Reused });
-        }
-        attempts.ports_lost += u32::from(!looking_again);
-        if attempts.listens_lost > wanted.listen_retries {
-            return Err(no_port(attempts));
+            return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Reused });
         }
         lost.push(port);
         socket = open(address, Type::STREAM)?;
@@ -175,10 +169,7 @@ fn listener_on_picked_port(wanted: &Wanted, address: SocketAddr, attempts: &mut 
             return Err(no_port(attempts));
         }
     }
-    while !listen(&socket, wanted.backlog, attempts)? {
-        if attempts.listens_lost > wanted.listen_retries {
-            return Err(no_port(attempts));
-        }
+    while !listen(&socket, wanted, false, attempts)? {
         socket = open(address, Type::STREAM)?;
         allow_reuse(&socket)?;
         if !bind(&socket, address, PICK, attempts)? {
@@ -187,7 +178,7 @@ fn listener_on_picked_port(wanted: &Wanted, address: SocketAddr, attempts: &mut 
     }
     allow_reuse(&socket)?;
     let port = picked_port(&socket)?;
-    Ok(Won { socket, port, origin: PortOrigin::PickedByKernel })
+    Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::PickedByKernel })
 }
 
 /// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6. A port that was
@@ -235,30 +226,34 @@ fn allow_reuse(socket: &Socket) -> Result<(), Failure> {
 fn bind(socket: &Socket, mut address: SocketAddr, port: u16, attempts: &mut Attempts) -> Result<bool, Failure> {
     address.set_port(port);
     let first_look = attempts.look_at_a_port();
-    match socket.bind(&SockAddr::from(address)) {
-        Ok(()) => Ok(true),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EADDRINUSE) => Ok(false),
-            // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
-            Some(libc::EACCES | libc::EPERM) => {
-                attempts.forbidden += u32::from(first_look);
-                Ok(false)
-            }
-            Some(libc::EADDRNOTAVAIL) => {
-                Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(address) })
-            }
-            _ => Err(Failure::refused(Step::Bind, error)),
-        },
+    let outcome = socket.bind(&SockAddr::from(address));
+    let errno = outcome.as_ref().err().and_then(io::Error::raw_os_error);
+    attempts.got_through = !matches!(errno, Some(libc::EADDRINUSE | libc::EACCES | libc::EPERM));
+    match (outcome, errno) {
+        (Ok(()), _) => Ok(true),
+        (Err(_), Some(libc::EADDRINUSE)) => Ok(false),
+        // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
+        (Err(_), Some(libc::EACCES | libc::EPERM)) => {
+            attempts.forbidden += u32::from(first_look);
+            Ok(false)
+        }
+        (Err(error), Some(libc::EADDRNOTAVAIL)) => {
+            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(address) })
+        }
+        (Err(error), _) => Err(Failure::refused(Step::Bind, error)),
     }
 }
 
-/// Whether the socket listens now. If not, somebody else was first on its port, and it is of no further use.
-fn listen(socket: &Socket, backlog: i32, attempts: &mut Attempts) -> Result<bool, Failure> {
-    match socket.listen(backlog) {
+/// Whether the socket listens now. If not, somebody else was first on its port, and it is of no further use. An error when
+/// that has happened too often.
+fn listen(socket: &Socket, wanted: &Wanted, again: bool, attempts: &mut Attempts) -> Result<bool, Failure> {
+    match socket.listen(wanted.backlog) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {
+            attempts.got_through = false;
             attempts.listens_lost += 1;
-            Ok(false)
+            attempts.ports_lost += u32::from(!again);
+            if attempts.listens_lost > wanted.listen_retries { Err(no_port(attempts)) } else { Ok(false) }
         }
         Err(error) => Err(Failure::refused(Step::Listen, error)),
     }
