@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::sys;
 
 /// Where a listener is reached.
@@ -21,7 +23,7 @@ pub(crate) enum LocalAddress {
 pub(crate) enum Unusable {
     /// This is wrong with it.
     Text(&'static str),
-    /// Whether there is such an interface could not be found out.
+    /// Whether there is such an interface could not be found out, for want of a socket.
     Lookup(io::Error),
 }
 
@@ -86,12 +88,16 @@ fn interface(scope: &str) -> Result<u32, Unusable> {
     }
     name[..scope.len()].copy_from_slice(scope.as_bytes());
     let name = CStr::from_bytes_until_nul(&name).map_err(|_| Unusable::Text(NO_SUCH_INTERFACE))?;
-    let digits = scope.bytes().all(|byte| byte.is_ascii_digit());
-    let found = match (sys::interface_index(name), scope.parse()) {
-        (Ok(None), Ok(index)) if digits => sys::existing_interface(index),
-        (by_name, _) => by_name,
+    let by_number = || {
+        let digits = scope.bytes().all(|byte| byte.is_ascii_digit());
+        scope.parse().ok().filter(|&index| digits && sys::interface_exists(index))
     };
-    found.map_err(Unusable::Lookup)?.ok_or(Unusable::Text(NO_SUCH_INTERFACE))
+    if let Some(index) = sys::interface_index(name).or_else(by_number) {
+        return Ok(index);
+    }
+    // The look-up takes a socket. Perhaps that is what could not be had.
+    Socket::new(Domain::IPV6, Type::STREAM, None).map_err(Unusable::Lookup)?;
+    Err(Unusable::Text(NO_SUCH_INTERFACE))
 }
 
 #[cfg(test)]
@@ -125,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_link_local_address_comes_with_its_interface() {
-        let loopback = sys::interface_index(c"lo").unwrap().expect("every network namespace has lo");
+        let loopback = sys::interface_index(c"lo").expect("every network namespace has lo");
         for scope in ["lo", &loopback.to_string()] {
             match given(&format!("fe80::1%{scope}")) {
                 SocketAddr::V6(address) => assert_eq!(address.scope_id(), loopback),

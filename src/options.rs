@@ -155,7 +155,6 @@ impl<'a> Options<'a> {
         };
         parsed.map_err(|unusable| match unusable {
             Unusable::Text(what) => Failure::bad_address(what, text),
-            // The lookup opens a socket, which is what fails.
             Unusable::Lookup(error) => Failure::refused(Step::Socket, error),
         })
     }
