@@ -189,8 +189,8 @@ fn quiet(bench: &Bench) -> io::Result<()> {
 fn slow_plan(bench: &Bench) -> Plan {
     Plan {
         rounds: bench.choose(1_000, 10_000),
-        at_least: bench.choose(20, 200),
-        time: Duration::from_millis(bench.choose(600, 6_000)),
+        at_least: bench.choose(10, 200),
+        time: Duration::from_millis(bench.choose(400, 6_000)),
     }
 }
 
@@ -232,7 +232,7 @@ fn held_at_random(bench: &Bench) -> io::Result<()> {
     }
     holders.take(&ports[held..])?;
     let title = "the whole range held by listeners";
-    let plan = Plan { rounds: bench.choose(50, 1_000), ..slow_plan(bench) };
+    let plan = Plan { rounds: bench.choose(20, 500), ..slow_plan(bench) };
     let results = bench.as_things_are(title, &TCP, plan)?;
     bench.result("held_all", title, Facts::default(), results);
     Ok(())
@@ -258,9 +258,9 @@ fn full_of_time_wait(bench: &Bench, reusable: bool) -> io::Result<()> {
     let before = occupancy::leave_in_time_wait(reusable, step)?;
     // TIME_WAIT lasts 60 s, and the first of them has been there for some time.
     let plan = if reusable {
-        Plan { rounds: 1_000, at_least: bench.choose(20, 100), time: Duration::from_secs(bench.choose(1, 10)) }
+        Plan { rounds: 1_000, at_least: bench.choose(10, 100), time: Duration::from_secs(bench.choose(1, 10)) }
     } else {
-        Plan { rounds: bench.choose(20, 100), at_least: bench.choose(20, 100), time: Duration::from_secs(10) }
+        Plan { rounds: bench.choose(10, 100), at_least: bench.choose(10, 100), time: Duration::from_secs(10) }
     };
     let results = bench.as_things_are(title, &TCP, plan)?;
     let after = occupancy::ports_in_time_wait()?;

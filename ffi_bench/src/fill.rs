@@ -22,7 +22,7 @@ const USABLE_PORTS: usize = DEFAULT_PORTS - 32;
 pub fn fill(bench: &Bench) -> io::Result<()> {
     let title = "filling the range to its last port, by several processes";
     namespace::reserve_ports(RESERVED)?;
-    let patience = Duration::from_secs(bench.choose(5, 300));
+    let patience = Duration::from_secs(bench.choose(3, 300));
     let mut tallies = new_tallies(&TCP);
     let mut counts = vec![Count::default(); TCP.len()];
     let mut fills = vec![None; TCP.len()];
