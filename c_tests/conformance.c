@@ -27,6 +27,7 @@
 
 #include "ic_listener.h"
 #include "netns.h"
+#include "sockets.h"
 #include "support.h"
 
 #define LISTENERS_AT_ONCE 1000
@@ -50,7 +51,7 @@ host_has_ipv6(void)
 }
 
 static int
-open_listener(int *port)
+get_listener(int *port)
 {
 	int			fd = UNTOUCHED;
 
@@ -60,27 +61,6 @@ open_listener(int *port)
 	return fd;
 }
 
-/* Fills in an address; returns its size. */
-static socklen_t
-make_address(struct sockaddr_storage *address, const char *host, int port)
-{
-	struct sockaddr_in *ipv4 = (struct sockaddr_in *) address;
-	struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *) address;
-
-	memset(address, 0, sizeof(*address));
-	if (inet_pton(AF_INET, host, &ipv4->sin_addr) == 1)
-	{
-		ipv4->sin_family = AF_INET;
-		ipv4->sin_port = htons(port);
-		return sizeof(*ipv4);
-	}
-	if (inet_pton(AF_INET6, host, &ipv6->sin6_addr) != 1)
-		abort();
-	ipv6->sin6_family = AF_INET6;
-	ipv6->sin6_port = htons(port);
-	return sizeof(*ipv6);
-}
-
 /* A whole connection through the listener. Returns NULL, or what failed. */
 static const char *
 exchange(int listener, int port, const char *host)
@@ -88,7 +68,7 @@ exchange(int listener, int port, const char *host)
 	static const char question[] = "who has segment 3?";
 	static const char answer[] = "port 6002 has";
 	struct sockaddr_storage address;
-	socklen_t	size = make_address(&address, host, port);
+	socklen_t	size = socket_address(host, port, &address);
 	struct pollfd ready = {.fd = listener,.events = POLLIN};
 	char		got[64];
 	const char *failed = NULL;
@@ -154,7 +134,7 @@ the_socket_is_as_promised(void **state)
 	socklen_t	size = sizeof(address);
 	OpenFds		before = open_fds();
 	int			port;
-	int			fd = open_listener(&port);
+	int			fd = get_listener(&port);
 
 	(void) state;
 	assert_true(open_fds_are(&before, fd));
@@ -173,7 +153,7 @@ the_socket_is_as_promised(void **state)
 
 	memset(&address, 0, sizeof(address));
 	assert_int_equal(getsockname(fd, (struct sockaddr *) &address, &size), 0);
-	assert_int_equal(size, make_address(&expected, wildcard, port));
+	assert_int_equal(size, socket_address(wildcard, port, &expected));
 	assert_memory_equal(&address, &expected, size);
 
 	assert_int_equal(accept(fd, NULL, NULL), -1);
@@ -194,7 +174,7 @@ the_backlog_is_128(void **state)
 	socklen_t	size = sizeof(info);
 	long		somaxconn;
 	int			port;
-	int			fd = open_listener(&port);
+	int			fd = get_listener(&port);
 
 	(void) state;
 	assert_true(proc_numbers("/proc/sys/net/core/somaxconn", 1, &somaxconn));
@@ -215,7 +195,7 @@ the_port_is_of_the_ephemeral_range(void **state)
 	for (int i = 0; i < 100; i++)
 	{
 		int			port;
-		int			fd = open_listener(&port);
+		int			fd = get_listener(&port);
 
 		assert_in_range(port, range[0], range[1]);
 		close(fd);
@@ -227,13 +207,13 @@ nobody_else_can_bind_the_port(void **state)
 {
 	static const char *const hosts[] = {"::", "::1", "0.0.0.0", "127.0.0.1"};
 	int			port;
-	int			fd = open_listener(&port);
+	int			fd = get_listener(&port);
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
 	{
 		struct sockaddr_storage address;
-		socklen_t	size = make_address(&address, hosts[i], port);
+		socklen_t	size = socket_address(hosts[i], port, &address);
 		int			rival = socket(address.ss_family, SOCK_STREAM, 0);
 		int			on = 1;
 		int			result;
@@ -261,7 +241,7 @@ data_goes_both_ways_over_ipv4(void **state)
 {
 	OpenFds		before = open_fds();
 	int			port;
-	int			fd = open_listener(&port);
+	int			fd = get_listener(&port);
 	const char *failed = exchange(fd, port, "127.0.0.1");
 
 	(void) state;
@@ -276,7 +256,7 @@ data_goes_both_ways_over_ipv6(void **state)
 {
 	OpenFds		before = open_fds();
 	int			port;
-	int			fd = open_listener(&port);
+	int			fd = get_listener(&port);
 	const char *failed = exchange(fd, port, "::1");
 	int			error = errno;
 
@@ -305,7 +285,7 @@ no_port_twice_among_1000_listeners(void **state)
 	{
 		int			port;
 
-		fds[i] = open_listener(&port);
+		fds[i] = get_listener(&port);
 		if (!mark(seen, port))
 			fail_msg("port %d came twice", port);
 		assert_int_equal(local_port(fds[i]), port);
@@ -326,7 +306,7 @@ many_calls_leave_nothing_open(void **state)
 	{
 		int			port;
 
-		close(open_listener(&port));
+		close(get_listener(&port));
 	}
 	assert_true(open_fds_are(&before, -1));
 }

@@ -204,7 +204,9 @@ system_libraries()
 		--print native-static-libs 2>&1 | sed -n 's/^note: native-static-libs: //p')
 	[ -n "$reported" ] &&
 		is "Libs.private" "$reported" "$(sed -n 's/^Libs.private: //p' "$prefix/lib/pkgconfig/ic_listener.pc")" &&
-		is "SYSTEM_LIBS of c_tests/Makefile" "$reported" "$(sed -n 's/^SYSTEM_LIBS = //p' Makefile)"
+		is "SYSTEM_LIBS of c_tests/Makefile" "$reported" "$(sed -n 's/^SYSTEM_LIBS = //p' Makefile)" &&
+		is "the link line of README.md" "$reported" \
+			"$(sed -n 's/^ *cc .*libic_listener\.a \(-l[^#]*[^# ]\) *#.*/\1/p' ../README.md)"
 }
 
 # LIBRARY: the names it defines for others. The hidden DW.ref.* is out of their reach.

@@ -61,8 +61,7 @@ take_all_ports(const IcListenerOptions *options, Ports *taken, Call *last)
 	}
 }
 
-/* Returns the length; the address is numeric. */
-static socklen_t
+socklen_t
 socket_address(const char *address, int port, struct sockaddr_storage *storage)
 {
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) storage;

@@ -6,6 +6,7 @@
 #define SOCKETS_H
 
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include "ic_listener.h"
 
@@ -48,6 +49,10 @@ typedef struct Neighbour
 	bool		only_v6;
 	bool		listens;
 } Neighbour;
+
+/* Fills in a numeric address; returns its length. */
+extern socklen_t socket_address(const char *address, int port,
+								struct sockaddr_storage *storage);
 
 /* The fd, or -1 with errno when bind() or listen() refuses. */
 extern int	open_neighbour(const Neighbour *neighbour, int port);

@@ -6,6 +6,7 @@
 //! are direct, because the symbols are local, and those to libc go through the same table as in any executable.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const C_SOURCES: [&str; 2] = ["src/native/contenders.c", "src/native/allocations.c"];
@@ -15,8 +16,8 @@ const HEADERS: &str = "../include";
 /// The one that `make` builds, with link-time optimization.
 const STATIC_LIB: &str = "../target/release/libic_listener.a";
 
-/// As in c_tests/Makefile, where a test holds them against what rustc reports.
-const SYSTEM_LIBS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
+/// Where the system libraries stand that the static library needs; a test holds them against what rustc reports.
+const C_TESTS: &str = "../c_tests/Makefile";
 
 fn main() {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
@@ -30,16 +31,20 @@ fn main() {
     println!("cargo::rerun-if-changed={}", static_lib.display());
     println!("cargo::rerun-if-changed={}", here.join(HEADERS).join("ic_listener.h").display());
 
-    make_shared_object(&here, &out.join("libcontenders.so"), &static_lib);
+    println!("cargo::rerun-if-changed={}", here.join(C_TESTS).display());
+    let c_tests = fs::read_to_string(here.join(C_TESTS)).expect("the C tests have a Makefile");
+    let system_libs = c_tests.lines().find_map(|line| line.strip_prefix("SYSTEM_LIBS = ")).expect("it has SYSTEM_LIBS");
+
+    make_shared_object(&here, &out.join("libcontenders.so"), &static_lib, system_libs);
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=dylib=contenders");
     println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{}", out.display());
     println!("cargo::rustc-env=IC_LISTENER_STATIC_LIB={}", static_lib.display());
     println!("cargo::rustc-env=IC_LISTENER_HEADERS={}", here.join(HEADERS).display());
-    println!("cargo::rustc-env=IC_LISTENER_SYSTEM_LIBS={}", SYSTEM_LIBS.join(" "));
+    println!("cargo::rustc-env=IC_LISTENER_SYSTEM_LIBS={system_libs}");
 }
 
-fn make_shared_object(here: &Path, shared_object: &Path, static_lib: &Path) {
+fn make_shared_object(here: &Path, shared_object: &Path, static_lib: &Path, system_libs: &str) {
     // Optimized whatever cargo's profile is: it is the C that a release of Greenplum runs.
     let compiler = cc::Build::new().opt_level(2).debug(false).warnings(true).extra_warnings(true).get_compiler();
     let mut command = compiler.to_command();
@@ -52,7 +57,7 @@ fn make_shared_object(here: &Path, shared_object: &Path, static_lib: &Path) {
         .arg(shared_object)
         .args(C_SOURCES.map(|source| here.join(source)))
         .arg(static_lib)
-        .args(SYSTEM_LIBS);
+        .args(system_libs.split(' '));
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

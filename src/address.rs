@@ -27,7 +27,7 @@ pub(crate) enum Unusable {
     Lookup(io::Error),
 }
 
-pub(crate) const NOT_NUMERIC: &str = "not a numeric address";
+const NOT_NUMERIC: &str = "not a numeric address";
 const NOT_UNICAST: &str = "not a unicast address";
 const NO_INTERFACE: &str = "a link-local address needs its interface, as in fe80::1%eth0";
 const NO_SUCH_INTERFACE: &str = "no such interface";
@@ -40,7 +40,8 @@ impl LocalAddress {
     /// A scope is asked for where it means something and refused where it does not: bind() fails without it on a
     /// link-local address and ignores it on any other (ipv6(7)). Multicast and broadcast addresses are refused, because
     /// bind() takes them (seen on 6.18) and nobody could connect.
-    pub(crate) fn parse(text: &str) -> Result<Self, Unusable> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Unusable> {
+        let text = std::str::from_utf8(text).map_err(|_| Unusable::Text(NOT_NUMERIC))?;
         let (address, scope) = match text.split_once('%') {
             None => (text, None),
             Some((address, scope)) => (address, Some(scope)),
@@ -59,15 +60,13 @@ impl LocalAddress {
         }
     }
 
-    /// The addresses to try in turn. The wildcard is one IPv6 socket that takes IPv4 as well; only where IPv6 is not to
-    /// be had is it an IPv4 socket.
-    pub(crate) fn candidates(self) -> impl Iterator<Item = SocketAddr> {
+    /// The address to try, and the one to fall back on. The wildcard is one IPv6 socket that takes IPv4 as well; only where
+    /// IPv6 is not to be had is it an IPv4 socket.
+    pub(crate) fn candidates(self) -> (SocketAddr, Option<SocketAddr>) {
         match self {
-            Self::Wildcard => [Some((Ipv6Addr::UNSPECIFIED, 0).into()), Some((Ipv4Addr::UNSPECIFIED, 0).into())],
-            Self::Given(address) => [Some(address), None],
+            Self::Wildcard => ((Ipv6Addr::UNSPECIFIED, 0).into(), Some((Ipv4Addr::UNSPECIFIED, 0).into())),
+            Self::Given(address) => (address, None),
         }
-        .into_iter()
-        .flatten()
     }
 }
 
@@ -107,7 +106,7 @@ mod tests {
 
     /// What is taken, or what is wrong with it.
     fn parse(text: &str) -> Result<LocalAddress, &'static str> {
-        LocalAddress::parse(text).map_err(|unusable| match unusable {
+        LocalAddress::parse(text.as_bytes()).map_err(|unusable| match unusable {
             Unusable::Text(what) => what,
             Unusable::Lookup(error) => panic!("{text}: {error}"),
         })
@@ -195,12 +194,12 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,80}") {
-            let _ = LocalAddress::parse(&text);
+            let _ = LocalAddress::parse(text.as_bytes());
         }
 
         #[test]
         fn no_text_that_looks_like_an_address_makes_it_panic(text in "[0-9a-fA-Fx:.%\\[\\]lo/ \\x00]{0,64}") {
-            let _ = LocalAddress::parse(&text);
+            let _ = LocalAddress::parse(text.as_bytes());
         }
 
         #[test]

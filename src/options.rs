@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket, Type};
 
-use crate::address::{LocalAddress, NOT_NUMERIC, Unusable};
+use crate::address::{LocalAddress, Unusable};
 use crate::error::Failure;
 use crate::port_range::{Ports, with_host_ports};
 use crate::strategy::{self, Wanted, Won};
@@ -149,11 +149,7 @@ impl<'a> Options<'a> {
         let Some(text) = self.address else {
             return Ok(LocalAddress::Wildcard);
         };
-        let parsed = match std::str::from_utf8(text) {
-            Ok(text) => LocalAddress::parse(text),
-            Err(_) => Err(Unusable::Text(NOT_NUMERIC)),
-        };
-        parsed.map_err(|unusable| match unusable {
+        LocalAddress::parse(text).map_err(|unusable| match unusable {
             Unusable::Text(what) => Failure::bad_address(what, text),
             Unusable::Lookup(error) => Failure::refused(Step::Socket, error),
         })

@@ -133,8 +133,9 @@ impl HostPorts {
     }
 
     fn ports(&self) -> Ports<'_> {
-        let Self { min, max, usable, any_reserved, .. } = *self;
-        Ports { min, max, usable, reserved: any_reserved.then_some(&self.reserved) }
+        let Self { min, max, usable, .. } = *self;
+        // Ports that are reserved outside the range do not matter.
+        Ports { min, max, usable, reserved: (usable < span(min, max)).then_some(&self.reserved) }
     }
 
     /// What the kernel says now. None means that nobody knows (no /proc, or one that may not be read).

@@ -189,17 +189,14 @@ fn on_first_family_to_be_had(
     attempts: &mut Attempts,
     mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Won, Failure>,
 ) -> Result<Won, Failure> {
-    let mut candidates = address.candidates().peekable();
-    loop {
-        // Every address has a first candidate, and the loop ends with the last one.
-        let Some(candidate) = candidates.next() else {
-            return Err(Failure::refused(Step::Socket, io::Error::from_raw_os_error(libc::EAFNOSUPPORT)));
-        };
-        *attempts = Attempts::on(Family::of(&candidate), ports);
-        match try_on(candidate, attempts) {
-            Err(failure) if failure.no_such_family() && candidates.peek().is_some() => {}
-            outcome => return outcome,
-        }
+    let mut try_on = |address| {
+        *attempts = Attempts::on(Family::of(&address), ports);
+        try_on(address, attempts)
+    };
+    let (first, fallback) = address.candidates();
+    match (try_on(first), fallback) {
+        (Err(failure), Some(fallback)) if failure.no_such_family() => try_on(fallback),
+        (outcome, _) => outcome,
     }
 }
 
