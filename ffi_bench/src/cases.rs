@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use socket2::{SockRef, Type};
 
-use crate::contenders::{Contender, Role, TCP, UDP, allocations, set_floor_port};
+use crate::contenders::{BIND_EACH, Contender, Role, TCP, UDP, allocations, set_floor_port, set_port_range};
 use crate::crowd;
 use crate::fill;
 use crate::measure::{self, Plan, Tally, interleaved, new_tallies, timed};
@@ -233,7 +233,8 @@ fn held_at_random(bench: &Bench) -> io::Result<()> {
     holders.take(&ports[held..])?;
     let title = "the whole range held by listeners";
     let plan = Plan { rounds: bench.choose(20, 500), ..slow_plan(bench) };
-    let results = bench.as_things_are(title, &TCP, plan)?;
+    set_port_range(DEFAULT_RANGE);
+    let results = bench.as_things_are(title, &[&TCP[..], &[BIND_EACH]].concat(), plan)?;
     bench.result("held_all", title, Facts::default(), results);
     Ok(())
 }

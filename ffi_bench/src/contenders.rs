@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 /// What `setup_listener` is in C; the contenders all have its signature.
@@ -19,6 +20,8 @@ pub enum Role {
     Std,
     /// The fewest system calls on a port known to be free.
     Floor,
+    /// The fewest system calls that show a range to be held by listeners: a refused bind() for each port.
+    BindEach,
     IcListener,
 }
 
@@ -28,6 +31,7 @@ pub enum Address {
     Unicast,
 }
 
+#[derive(Clone, Copy)]
 pub struct Contender {
     pub name: &'static str,
     pub role: Role,
@@ -64,6 +68,9 @@ pub static TCP: [Contender; 8] = [
     Contender::new("ic_listener unicast", Role::IcListener, Address::Unicast, bench_ic_listener_unicast),
 ];
 
+/// Takes part where the whole range is held.
+pub const BIND_EACH: Contender = Contender::new("bind each", Role::BindEach, Address::Wildcard, bench_bind_each);
+
 /// SO_REUSEADDR is not among them: on UDP it lets two sockets have one port.
 pub static UDP: [Contender; 4] = [
     Contender::new("stock", Role::Stock, Address::Wildcard, bench_stock_udp),
@@ -84,6 +91,12 @@ pub fn set_floor_port(port: u16) {
     unsafe { bench_set_floor_port(port.into()) }
 }
 
+/// Tells [`BIND_EACH`] which ports there are.
+pub fn set_port_range(ports: RangeInclusive<u16>) {
+    // SAFETY: as above.
+    unsafe { bench_set_port_range((*ports.start()).into(), (*ports.end()).into()) }
+}
+
 unsafe extern "C" {
     fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_stock(port: *mut c_int, fd: *mut c_int) -> c_int;
@@ -93,9 +106,11 @@ unsafe extern "C" {
     fn bench_floor(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_floor_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_floor_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_bind_each(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_set_floor_port(port: c_int);
+    fn bench_set_port_range(min: c_int, max: c_int);
     fn bench_allocations() -> u64;
 }
 

@@ -42,6 +42,11 @@ pub fn judge(results: &[CaseResult]) -> Vec<Verdict> {
         verdicts.push(all_in_use("whole range held by listeners", ours));
         verdicts.push(at_most("whole range held by listeners: EADDRINUSE, p99", ours.p99_us / 1000.0, 10.0, "ms"));
     }
+    // Whether those milliseconds are the machine's or ours.
+    if let (Some(ours), Some(each)) = (ours("held_all"), find("held_all").and_then(|all| all.of("bind each"))) {
+        let ratio = ours.p50_us / each.p50_us;
+        verdicts.push(at_most("whole range held by listeners: p50", ratio, 1.25, "of a bind() for each port"));
+    }
     if let (Some(ours), Some(stock)) = (
         ours("fill").and_then(|ours| ours.fill.as_ref()),
         find("fill").and_then(|fill| fill.of("stock")?.fill.as_ref()),

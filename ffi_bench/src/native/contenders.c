@@ -30,10 +30,21 @@
 /* The port that the floor is told is free. */
 static int	floor_port;
 
+/* The ports that are bound one after the other. */
+static int	port_min;
+static int	port_max;
+
 void
 bench_set_floor_port(int port)
 {
 	floor_port = port;
+}
+
+void
+bench_set_port_range(int min, int max)
+{
+	port_min = min;
+	port_max = max;
 }
 
 /* Closes the socket and leaves errno as it is. */
@@ -228,6 +239,41 @@ int
 bench_floor_udp(int *port, int *fd)
 {
 	return fewest_calls(AF_INET6, SOCK_DGRAM, port, fd);
+}
+
+/*
+ * What it takes at the least to know that no port can be listened on, where
+ * listeners hold them all: to be refused each.
+ */
+int
+bench_bind_each(int *port, int *fd)
+{
+	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
+	int			on = 1;
+	int			off = 0;
+	int			sock;
+
+	*port = 0;
+	*fd = -1;
+	sock = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return -1;
+	if (setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0 ||
+		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+		return give_up(sock);
+	for (int each = port_min; each <= port_max; each++)
+	{
+		any6.sin6_port = htons(each);
+		if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) == 0)
+		{
+			if (listen(sock, BACKLOG) < 0)
+				return give_up(sock);
+			*port = each;
+			*fd = sock;
+			return 0;
+		}
+	}
+	return give_up(sock);
 }
 
 int
