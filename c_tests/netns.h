@@ -86,8 +86,8 @@ extern void set_sysctl(const char *name, const char *format, ...)
 extern void set_port_range(int port_min, int port_max);
 
 /*
- * fork(), which has to work; the child is killed when its parent ends.
- * Returns 0 in the child.
+ * fork(), which has to work; the child is killed when its parent ends, and
+ * ends when it crashes. Returns 0 in the child.
  */
 extern int	fork_child(void);
 

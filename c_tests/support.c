@@ -3,6 +3,7 @@
  *		See support.h.
  */
 #include "support.h"
+#include "netns.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -116,16 +117,8 @@ int
 in_child(void (*body) (void *), void *arg)
 {
 	int			status;
-	pid_t		pid;
+	int			pid = fork_child();
 
-	/* Or the child would write once more what is buffered. */
-	fflush(NULL);
-	pid = fork();
-	if (pid < 0)
-	{
-		perror("fork");
-		return 1;
-	}
 	if (pid == 0)
 	{
 		body(arg);
