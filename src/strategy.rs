@@ -11,7 +11,7 @@
 //!   listens. The first to listen has it; the listen() of the others fails with EADDRINUSE (`inet_csk_listen_start`).
 //! * While a socket listens, nobody else can bind its port on an overlapping address, whatever options they set.
 //! * bind() to port 0 walks the range from a random point until it finds a free port. Once a few thousand listeners stand
-//!   in a row, the walk costs up to milliseconds. A refused bind() to a named port costs 0.5 to 0.8 microseconds.
+//!   in a row, the walk costs up to milliseconds. A refused bind() to a named port costs 0.1 to 2 microseconds, by machine and caches.
 //!
 //! # The plan
 //!
@@ -31,6 +31,15 @@
 //! One of the two then takes it when it looks again; the third fails only when it found every other port taken as well.
 //!
 //! Where the host's range cannot be read, ports cannot be named; then the kernel picks, with and without SO_REUSEADDR.
+//!
+//! # What it costs to give up
+//!
+//! One refused bind() for each port: 33 ms for a range of 28,232 listeners where the bare calls take 30. That is nine parts
+//! in ten the kernel's, and no other question was found that is both complete and cheaper. On the same machine: the kernel's
+//! own search, bind() to port 0, takes 13 ms, and does not see ports that can be shared. A sock_diag(7) dump of the listeners
+//! takes 23 to 28 ms, one of the sockets that are bound and do not listen (Linux 6.8) 14 ms, one of the connections 2 ms when
+//! there are none; a connect() that finds no port says in 2 to 3 ms that none is free, and nothing about the others. The order
+//! of the ports matters little: from 31 ms for one after the other to 34 for this one, which keeps callers apart.
 
 use std::io;
 use std::net::SocketAddr;
