@@ -74,7 +74,7 @@ compiles()
 for cc in gcc clang
 do
 	command -v "$cc" >/dev/null || {
-		echo "# $cc is not installed: left out"
+		skip "$cc" "$cc is not installed (apt-get install $cc)"
 		continue
 	}
 	for standard in c99 c11 c17 gnu99 gnu17
@@ -88,7 +88,7 @@ done
 for cxx in g++ clang++
 do
 	command -v "$cxx" >/dev/null || {
-		echo "# $cxx is not installed: left out"
+		skip "$cxx" "$cxx is not installed (apt-get install ${cxx%++})"
 		continue
 	}
 	for standard in c++11 c++14 c++17 c++20
