@@ -233,9 +233,10 @@ extern "C" {
  *   ENOTRECOVERABLE  a bug of this library
  *
  * The call never blocks or sleeps. It asks for 16 ports (in a range of up to 64 for all of them), and then, if those
- * were taken, once for every port of the range; a port that it lost to another socket it may ask for again. It may be made from any thread and in a
- * forked child, not from a signal handler; where threads are cancelled (pthread_cancel(3)), with cancellation
- * disabled. When it has returned, no frame of the library is left on the stack, so that ereport() may follow.
+ * were taken, once for every port of the range; a port that it lost to another socket it may ask for again. It may be
+ * made from any thread and in a forked child, not from a signal handler; where threads are cancelled
+ * (pthread_cancel(3)), with cancellation disabled. When it has returned, no frame of the library is left on the stack,
+ * so that ereport() may follow.
  *
  * Pointers: port and fd are NULL or point to an int that may be written.
  */
