@@ -214,7 +214,8 @@ fork_child(void)
 	if (pid == 0)
 	{
 		/* cmocka's would go on with the parent's tests in the child. */
-		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes); index++)
+		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes);
+			 index++)
 			signal(crashes[index], SIG_DFL);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	}

@@ -11,8 +11,8 @@
 //!   listens. The first to listen has it; the listen() of the others fails with EADDRINUSE (`inet_csk_listen_start`).
 //! * While a socket listens, nobody else can bind its port on an overlapping address, whatever options they set.
 //! * bind() to port 0 walks the range from a random point until it finds a free port. Once a few thousand listeners stand
-//!   in a row, the walk costs up to milliseconds. A refused bind() to a named port costs 0.1 to 2 microseconds, depending on the machine and
-//!   its caches.
+//!   in a row, the walk costs up to milliseconds. A refused bind() to a named port costs 0.1 to 2 microseconds, depending on the machine
+//!   and its caches.
 //!
 //! # The plan
 //!

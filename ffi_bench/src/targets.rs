@@ -41,11 +41,11 @@ pub fn judge(results: &[CaseResult]) -> Vec<Verdict> {
     if let Some(ours) = ours("held_all") {
         verdicts.push(all_in_use("whole range held by listeners", ours));
         verdicts.push(at_most("whole range held by listeners: EADDRINUSE, p99", ours.p99_us / 1000.0, 10.0, "ms"));
-    }
-    // Whether those milliseconds are the machine's or ours.
-    if let (Some(ours), Some(each)) = (ours("held_all"), find("held_all").and_then(|all| all.of("bind each"))) {
-        let ratio = ours.p50_us / each.p50_us;
-        verdicts.push(at_most("whole range held by listeners: p50", ratio, 1.25, "of a bind() for each port"));
+        // Whether those milliseconds are the machine's or ours.
+        let ratio = find("held_all").and_then(|all| Some(ours.p50_us / all.of("bind each")?.p50_us));
+        verdicts.extend(
+            ratio.map(|ratio| at_most("whole range held by listeners: p50", ratio, 1.25, "of a bind() for each port")),
+        );
     }
     if let (Some(ours), Some(stock)) = (
         ours("fill").and_then(|ours| ours.fill.as_ref()),

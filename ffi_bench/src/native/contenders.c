@@ -183,6 +183,19 @@ bench_so_reuseaddr(int *port, int *fd)
 	return outcome;
 }
 
+/* A socket for the IPv6 wildcard that takes IPv4, too. */
+static int
+wildcard_socket(int socktype)
+{
+	int			off = 0;
+	int			sock = socket(AF_INET6, socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (sock >= 0 &&
+		setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0)
+		return give_up(sock);
+	return sock;
+}
+
 /*
  * The fewest system calls that give a socket such as setup_listener() promises
  * (non-blocking, close-on-exec, both families, TIME_WAITs reusable), when
@@ -194,18 +207,17 @@ fewest_calls(int family, int socktype, int *port, int *fd)
 	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6,.sin6_port = htons(floor_port)};
 	struct sockaddr_in any4 = {.sin_family = AF_INET,.sin_port = htons(floor_port)};
 	int			on = 1;
-	int			off = 0;
 	int			sock;
 
 	*port = 0;
 	*fd = -1;
-	sock = socket(family, socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	sock = family == AF_INET6 ? wildcard_socket(socktype) :
+		socket(family, socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return -1;
 	if (family == AF_INET6)
 	{
-		if (setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0 ||
-			bind(sock, (struct sockaddr *) &any6, sizeof(any6)) < 0)
+		if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) < 0)
 			return give_up(sock);
 	}
 	else
@@ -250,16 +262,14 @@ bench_bind_each(int *port, int *fd)
 {
 	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
 	int			on = 1;
-	int			off = 0;
 	int			sock;
 
 	*port = 0;
 	*fd = -1;
-	sock = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	sock = wildcard_socket(SOCK_STREAM);
 	if (sock < 0)
 		return -1;
-	if (setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0 ||
-		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+	if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return give_up(sock);
 	for (int each = port_min; each <= port_max; each++)
 	{
