@@ -43,4 +43,4 @@ clean:
 
 include install.mk
 include ffi_bench/bench.mk
-include c_tests/kernels.mk
+include c_tests/kernel/kernels.mk

@@ -8,7 +8,7 @@
 
 set -eu
 
-cd "$(dirname "$0")"
+cd "$(dirname "$0")/.."
 
 programs=(demo conformance unit_wrap panic)
 

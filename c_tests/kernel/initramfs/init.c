@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../netns.h"
+#include "netns.h"
 
 /* Where a mount fails, the programs say what they miss. */
 static void

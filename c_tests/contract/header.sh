@@ -2,9 +2,9 @@
 # The header on its own: every C and C++ that a database is built with takes it without a warning.
 set -eu
 
-cd "$(dirname "$0")"
-# shellcheck source-path=SCRIPTDIR disable=SC1091
-. ./tap.sh
+cd "$(dirname "$0")/.."
+# shellcheck source-path=SCRIPTDIR/.. disable=SC1091
+. ./harness/tap.sh
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -95,7 +95,7 @@ do
 	do
 		check "$cxx -std=$standard: used" compiles "$cxx" "-std=$standard $cxx_warnings" "$work/used.cc"
 	done
-	check "$cxx: the layout" compiles "$cxx" "-std=c++11 -x c++ $cxx_warnings" layout.c
+	check "$cxx: the layout" compiles "$cxx" "-std=c++11 -x c++ $cxx_warnings" contract/layout.c
 done
 
 c_names_in_cxx()

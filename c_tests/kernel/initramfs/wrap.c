@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../netns.h"
+#include "netns.h"
 
 /* Measured: an emulated machine on a busy host takes up to 20 times as long. */
 #define EMULATION_SLOWNESS 20

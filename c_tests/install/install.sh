@@ -2,9 +2,9 @@
 # What `make install` gives to C and C++ programs outside this tree, and what the libraries export and need.
 set -eu
 
-cd "$(dirname "$0")"
-# shellcheck source-path=SCRIPTDIR disable=SC1091
-. ./tap.sh
+cd "$(dirname "$0")/.."
+# shellcheck source-path=SCRIPTDIR/.. disable=SC1091
+. ./harness/tap.sh
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

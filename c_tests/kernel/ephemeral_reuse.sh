@@ -7,8 +7,8 @@
 # the running kernel is of is asked of the kernel, not of its version.
 set -eu
 
-cd "$(dirname "$0")"
-. ./tap.sh
+cd "$(dirname "$0")/.."
+. ./harness/tap.sh
 
 program=build/ephemeral_reuse
 autobind_reuse=/proc/sys/net/ipv4/ip_autobind_reuse
@@ -17,10 +17,10 @@ if [ "${1:-}" != in-netns ]
 then
 	if unshare --net true 2>/dev/null
 	then
-		exec unshare --net "./$(basename "$0")" in-netns
+		exec unshare --net "kernel/$(basename "$0")" in-netns
 	elif unshare --user --map-root-user --net true 2>/dev/null
 	then
-		exec unshare --user --map-root-user --net "./$(basename "$0")" in-netns
+		exec unshare --user --map-root-user --net "kernel/$(basename "$0")" in-netns
 	fi
 	skip "exhausting the ephemeral port range" \
 		"no network namespace: run as root, or allow user namespaces (sysctl user.max_user_namespaces)"

@@ -6,4 +6,4 @@
 
 check-kernels: $(STATIC_LIB)
 	$(MAKE) --no-print-directory -C c_tests static
-	c_tests/check-kernels $(KERNELS)
+	c_tests/kernel/check-kernels $(KERNELS)
