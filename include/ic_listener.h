@@ -14,6 +14,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 /*
  * The version of this header; ic_listener_version() is the one of the library that is linked.
@@ -33,7 +34,7 @@
  */
 #define IC_LISTENER_REPORT_INIT \
     { sizeof(IcListenerReport), 0, IC_LISTENER_STEP_NONE, 0, IC_LISTENER_PORT_ORIGIN_NONE, \
-      0, 0, 0, 0, 0, 0, 0, "" }
+      0, 0, 0, 0, 0, 0, 0, "", 0 }
 
 /*
  * The size of the message in a report, its terminating NUL included.
@@ -81,6 +82,10 @@ typedef enum IcListenerStep
      * A bug of the library; errno is ENOTRECOVERABLE.
      */
     IC_LISTENER_STEP_INTERNAL = 8,
+    /*
+     * connect(2)
+     */
+    IC_LISTENER_STEP_CONNECT = 9,
 } IcListenerStep;
 
 /*
@@ -102,7 +107,8 @@ typedef enum IcListenerPortOrigin
      */
     IC_LISTENER_PORT_ORIGIN_REUSED = 2,
     /*
-     * The kernel picked it, because the ephemeral port range cannot be read from /proc/sys.
+     * The kernel picked it: the system call of a drop-in call needed no help, or the ephemeral port range cannot be read
+     * from /proc/sys.
      */
     IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL = 3,
 } IcListenerPortOrigin;
@@ -114,8 +120,9 @@ typedef enum IcListenerPortOrigin
 typedef struct IcListenerOptions
 {
     /*
-     * sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it; the call fails with EINVAL when it is anything else.
-     * The struct will only ever grow at its end.
+     * sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it. The struct only grows at its end. A library that is
+     * newer than the caller takes the defaults for what the caller does not have. One that is older takes what it knows,
+     * and fails with EINVAL where the rest is not zero.
      */
     size_t size;
     /*
@@ -131,8 +138,7 @@ typedef struct IcListenerOptions
     /*
      * The lowest port that may be used, 1 to 65535; set both ends of the range or neither. Exactly these ports are used,
      * those included that the host reserves. 0 and 0 mean the host's ephemeral port range (net.ipv4.ip_local_port_range)
-     * without its reserved ports (net.ipv4.ip_local_reserved_ports), as it was at most a tenth of a second ago; a process
-     * that enters another network namespace may see the old one for that long.
+     * without its reserved ports (net.ipv4.ip_local_reserved_ports), as they are in the calling thread's network namespace.
      */
     int port_min;
     /*
@@ -140,8 +146,8 @@ typedef struct IcListenerOptions
      */
     int port_max;
     /*
-     * How many times listen(2) may find that another socket was first on the port, before the call gives up. 0 means 256.
-     * UDP checks it and does not use it.
+     * How many times the call may lose a port to another listener when it looks at such ports again, before it gives up.
+     * 0 means 256. UDP checks it and does not use it.
      */
     int listen_retries;
 } IcListenerOptions;
@@ -153,8 +159,9 @@ typedef struct IcListenerOptions
 typedef struct IcListenerReport
 {
     /*
-     * sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. When it is anything else, the call fails with EINVAL
-     * and leaves the report as it was. The struct will only ever grow at its end.
+     * sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. The struct only grows at its end; it is filled as far
+     * as the caller has it, and what the library does not know is zeroed. A size below the one of version 0.1 makes the
+     * call fail with EINVAL, and the report is left as it was.
      */
     size_t size;
     /*
@@ -174,7 +181,8 @@ typedef struct IcListenerReport
      */
     enum IcListenerPortOrigin origin;
     /*
-     * The lowest port of the range that was tried. 0 when the range could not be read (the kernel picks a port then).
+     * The lowest port of the range that was tried. 0 when it was not read: a call that succeeds at once does not need it,
+     * and where it cannot be read the kernel picks a port.
      */
     int port_min;
     /*
@@ -182,7 +190,7 @@ typedef struct IcListenerReport
      */
     int port_max;
     /*
-     * How many ports were looked at, each counted once, the one that was won included.
+     * How many ports were looked at, the one that was won included. After a pass over the whole range: each counted once.
      */
     uint32_t ports_tried;
     /*
@@ -207,6 +215,10 @@ typedef struct IcListenerReport
      * Its wording may change: decide by error and step.
      */
     char message[IC_LISTENER_MESSAGE_SIZE];
+    /*
+     * On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
+     */
+    uint32_t connections_taken;
 } IcListenerReport;
 
 #ifdef __cplusplus
@@ -286,6 +298,88 @@ int ic_listener_open_udp(const struct IcListenerOptions *options,
  * shared loses datagrams). fd stays the caller's.
  */
 int ic_listener_share_port(int fd);
+
+/*
+ * bind(2) for a socket that the caller made: same arguments, same return value, same errno. It does more in one case:
+ * a TCP socket of AF_INET or AF_INET6, port 0. There, the port is one that nobody holds, or else one that its holders share:
+ * in TIME_WAIT, under outgoing connections, or bound and not listening, all of them with SO_REUSEADDR. bind(2) finds the
+ * former only, and searches longer.
+ *
+ * Everything else is bind(2) as it is: another port, another family, UDP (the kernel's search for it is complete and short),
+ * and sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet. IP_LOCAL_PORT_RANGE is obeyed.
+ *
+ * Two options change: SO_REUSEADDR is set when the port is a shared one, and IP_BIND_ADDRESS_NO_PORT, which means nothing
+ * to a bound socket, is set to tell ic_listener_listen() that the caller did not choose the port.
+ *
+ * report may be NULL. On failure errno is bind(2)'s, and the socket is unbound as it was: EADDRINUSE when no port of the
+ * range can be had, EINVAL also for a report with a size that is too small. fd stays the caller's.
+ *
+ * Pointers: address is NULL or points to length bytes; report is NULL or points to a report with its size set.
+ */
+int ic_listener_bind(int fd,
+                     const struct sockaddr *address,
+                     socklen_t length,
+                     struct IcListenerReport *report);
+
+/*
+ * listen(2) for a socket that the caller made, and SO_REUSEADDR on it if it is a TCP socket: what its connections leave in
+ * TIME_WAIT can then be listened on again. Call it after ic_listener_bind(), or after bind(2).
+ *
+ * It does more in two cases, both where listen(2) says EADDRINUSE. Another socket listens on a port that ic_listener_bind()
+ * chose: then another port is found, and listened on. The socket was never bound, and the kernel finds no port for it: then
+ * one is found as ic_listener_bind() does. A port that the caller chose is never exchanged.
+ *
+ * A port can be exchanged only together with the socket. The fresh one takes the old one's place under the same number, as
+ * ic_listener_connect() describes. getsockname(2) has the port that came out; ask after this call, not before.
+ *
+ * report may be NULL. On failure errno is listen(2)'s; the socket may be a fresh one by then, not bound. One descriptor
+ * has to be free for the exchange, or errno is EMFILE. fd stays the caller's.
+ *
+ * Pointers: report is NULL or points to a report with its size set.
+ */
+int ic_listener_listen(int fd,
+                       int backlog,
+                       struct IcListenerReport *report);
+
+/*
+ * connect(2) for a socket that the caller made: same arguments, same return value, same errno, EINPROGRESS and EINTR
+ * included. Two things are more, both for TCP sockets of AF_INET and AF_INET6 only.
+ *
+ * SO_REUSEADDR is set before connect(2), so that listeners and other connections can use the port too, now and in TIME_WAIT.
+ *
+ * Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, and there is a way to the destination), ports are
+ * named with bind(2) until one gives the connection: those that listeners left in TIME_WAIT, and those that others share,
+ * if no connection to this destination exists from there. Reserved ports are passed over, and the port of the destination
+ * when that is this host: the socket would connect to itself. (connect(2) itself may do so, where it is not confined by
+ * IP_LOCAL_PORT_RANGE: before Linux 6.3.)
+ *
+ * The first port is named on the caller's socket. When its connection exists already, the socket is spent, because a bound
+ * socket cannot be unbound, and a fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
+ * file status flags and close-on-exec flag, and these options where they are not the default: SO_BINDTODEVICE, SO_BROADCAST,
+ * SO_BUSY_POLL, SO_DEBUG, SO_DONTROUTE, SO_INCOMING_CPU, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MAX_PACING_RATE, SO_OOBINLINE,
+ * SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDTIMEO, SO_TIMESTAMP,
+ * SO_TIMESTAMPNS, SO_ZEROCOPY, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU_DISCOVER,
+ * IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IP_UNICAST_IF, IPV6_AUTOFLOWLABEL, IPV6_FREEBIND, IPV6_MINHOPCOUNT,
+ * IPV6_MTU_DISCOVER, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS, IPV6_UNICAST_IF, IPV6_V6ONLY, TCP_CONGESTION, TCP_CORK,
+ * TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG,
+ * TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_LINEAR_TIMEOUTS, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP.
+ * What cannot be carried over: registrations with epoll(7), attached BPF programs, TCP_MD5SIG and TCP_AO keys, IP options
+ * and extension headers, the owner of O_ASYNC's signals, and duplicates of the descriptor, which keep the old socket. An
+ * option that may not be set again (for want of CAP_NET_ADMIN, say) makes the call fail with EPERM.
+ *
+ * The call is async-signal-safe, as connect(2) is: it waits for no lock, allocates nothing, and uses at most 12 KiB of
+ * stack. It may be made from any thread. It blocks if and only if connect(2) would, and connects once: a blocking call that
+ * a signal interrupts returns EINTR, and the connection goes on.
+ *
+ * report may be NULL. On failure fd is still a socket of the same kind, without a port if it had none: EADDRNOTAVAIL when no
+ * port can be had. One descriptor has to be free for an exchange, or errno is EMFILE. fd stays the caller's.
+ *
+ * Pointers: As for ic_listener_bind().
+ */
+int ic_listener_connect(int fd,
+                        const struct sockaddr *address,
+                        socklen_t length,
+                        struct IcListenerReport *report);
 
 /*
  * The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown

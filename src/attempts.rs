@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use crate::port_range::Ports;
+use crate::error::errno_words;
+use crate::port_range::{Ports, Range, Unreadable};
 
 /// The address family of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,43 +28,108 @@ impl Family {
 pub enum PortOrigin {
     /// Nobody held it.
     Free,
-    /// Taken with SO_REUSEADDR: it may have been in TIME_WAIT, under outgoing connections, or bound by somebody who was
+    /// Taken with SO_REUSEADDR: it may have been in TIME_WAIT, under outgoing connections, or bound by a socket that was
     /// not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
     Reused,
-    /// The kernel picked it, because the host's range cannot be read from /proc/sys.
+    /// The kernel picked it: because the host's range cannot be read from /proc/sys, or because a connection needed no
+    /// more than that.
     PickedByKernel,
 }
 
-/// The ports one call tried: in use, forbidden, lost to others (some of them more than once), and won.
+/// What a port is wanted for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    #[default]
+    Listen,
+    Datagrams,
+    Connect,
+}
+
+/// What became of a port that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The socket has it.
+    Ours,
+    /// EADDRINUSE.
+    InUse,
+    /// EACCES, EPERM.
+    Forbidden,
+}
+
+/// The ports that one call tried.
+///
+/// As soon as a call has to name every port of the range, its numbers are those of that one pass; before it, they are
+/// those of the searches in parts of the range.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
+    purpose: Purpose,
     family: Option<Family>,
-    ports: Option<(u16, u16)>,
-    usable: u32,
-    /// The port that was looked at last was not refused: it was won, or something else went wrong on it.
-    pub(crate) got_through: bool,
-    pub(crate) tried: u32,
-    pub(crate) forbidden: u32,
-    pub(crate) listens_lost: u32,
+    range: Option<Range>,
+    usable: Option<u32>,
+    pub(crate) unreadable: Option<Unreadable>,
+    tried: u32,
+    in_use: u32,
+    forbidden: u32,
+    listens_lost: u32,
     /// Ports of lost listens, each counted once.
-    pub(crate) ports_lost: u32,
+    ports_lost: u32,
+    connections_taken: u32,
 }
 
 impl Attempts {
-    pub(crate) fn on(family: Family, ports: Option<&Ports>) -> Self {
-        Self {
-            family: Some(family),
-            ports: ports.map(|ports| (ports.min(), ports.max())),
-            usable: ports.map_or(u32::MAX, Ports::usable),
-            ..Self::default()
+    pub(crate) fn on(purpose: Purpose, address: &SocketAddr) -> Self {
+        Self { purpose, family: Some(Family::of(address)), ..Self::default() }
+    }
+
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    pub(crate) fn in_range(&mut self, range: Range) {
+        self.range = Some(range);
+    }
+
+    /// From here on each of these ports is looked at, once.
+    pub(crate) fn begin_pass(&mut self, ports: &Ports) {
+        self.range = Some(ports.range());
+        self.usable = Some(ports.usable());
+        (self.tried, self.in_use, self.forbidden) = (0, 0, 0);
+    }
+
+    /// Counts ports that were asked for the first time.
+    pub(crate) fn count(&mut self, ports: u32, answer: Answer) {
+        self.tried += ports;
+        match answer {
+            Answer::Ours => {}
+            Answer::InUse => self.in_use += ports,
+            Answer::Forbidden => self.forbidden += ports,
         }
     }
 
-    /// Counts a port, unless all of them have been looked at already and this is the second look at one. Says which.
-    pub(crate) fn look_at_a_port(&mut self) -> bool {
-        let first_look = self.tried < self.usable;
-        self.tried += u32::from(first_look);
-        first_look
+    /// The port that was bound is lost: to another listener, or because its connection exists already.
+    pub(crate) fn lost(&mut self, again: bool) {
+        if self.purpose == Purpose::Connect {
+            self.connections_taken += u32::from(!again);
+        } else {
+            self.listens_lost += 1;
+            self.ports_lost += u32::from(!again);
+        }
+    }
+
+    /// A port that was lost, or in use, at the first look has been won at the second.
+    pub(crate) fn won_again(&mut self, was_in_use: bool) {
+        if was_in_use {
+            self.in_use -= 1;
+        } else if self.purpose == Purpose::Connect {
+            self.connections_taken -= 1;
+        } else {
+            self.ports_lost -= 1;
+        }
+    }
+
+    /// Whether privilege is all that was missing.
+    pub(crate) fn all_forbidden(&self) -> bool {
+        self.tried > 0 && self.forbidden == self.tried
     }
 
     /// The address family of the last socket that was asked for. None when it did not come to that.
@@ -71,20 +137,20 @@ impl Attempts {
         self.family
     }
 
-    /// The range the ports came from: the host's ephemeral range, or the one in the options. None where the range could
-    /// not be read and the kernel picked.
+    /// The range the ports came from: the host's ephemeral range, or the one in the options. None when the host's range was
+    /// not read: a call that succeeds at once does not need it.
     pub fn range(&self) -> Option<RangeInclusive<u16>> {
-        self.ports.map(|(min, max)| min..=max)
+        self.range.map(|range| range.min()..=range.max())
     }
 
-    /// How many ports were looked at, each counted once, the one that was won included.
+    /// How many ports were looked at, the one that was won included.
     pub fn tried(&self) -> u32 {
         self.tried
     }
 
     /// How many were in use (bind() said EADDRINUSE).
     pub fn in_use(&self) -> u32 {
-        self.tried.saturating_sub(self.forbidden + self.ports_lost + u32::from(self.got_through))
+        self.in_use
     }
 
     /// How many were refused for want of privilege (bind() said EACCES or EPERM).
@@ -97,22 +163,43 @@ impl Attempts {
         self.listens_lost
     }
 
+    /// On how many ports a connection to the same destination existed already (connect() said EADDRNOTAVAIL).
+    pub fn connections_taken(&self) -> u32 {
+        self.connections_taken
+    }
+
     /// Why there is no port, in one line.
     pub(crate) fn fmt_no_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((min, max)) = self.ports else {
-            f.write_str("no port to listen on: the ephemeral port range cannot be read, and the kernel found no port")?;
+        f.write_str(match self.purpose {
+            Purpose::Listen => "no port to listen on",
+            Purpose::Datagrams => "no UDP port",
+            Purpose::Connect => "no port to connect from",
+        })?;
+        if let Some(Unreadable { file, errno }) = self.unreadable {
+            write!(f, ": {file} cannot be read (")?;
+            match errno {
+                0 => f.write_str("hidden")?,
+                errno => write!(f, "{}", errno_words(errno))?,
+            }
+            f.write_str("), and the kernel found no port")?;
             return self.fmt_lost(f);
-        };
-        write!(f, "no port to listen on in {min}-{max}: ")?;
-        if self.usable == 0 {
-            return f.write_str("all of them are reserved");
         }
-        write!(f, "{} tried", self.tried)?;
-        if self.in_use() > 0 {
-            write!(f, ", {} in use", self.in_use())?;
+        let Some(range) = self.range else {
+            return f.write_str(" in the ephemeral port range");
+        };
+        write!(f, " in {}-{}", range.min(), range.max())?;
+        if self.purpose == Purpose::Datagrams && self.tried == 0 {
+            return f.write_str(": all are in use or reserved");
+        }
+        if self.usable == Some(0) {
+            return f.write_str(": all of them are reserved");
+        }
+        write!(f, ": {} tried", self.tried)?;
+        if self.in_use > 0 {
+            write!(f, ", {} in use", self.in_use)?;
         }
         if self.forbidden > 0 {
-            write!(f, ", {} not permitted", self.forbidden)?;
+            write!(f, ", {} forbidden", self.forbidden)?;
         }
         self.fmt_lost(f)
     }
@@ -122,6 +209,12 @@ impl Attempts {
         if ports > 0 {
             write!(f, ", {ports} lost to another listener")?;
         }
-        if listens > ports { write!(f, " ({listens} times)") } else { Ok(()) }
+        if listens > ports {
+            write!(f, " ({listens} times)")?;
+        }
+        if self.connections_taken > 0 {
+            write!(f, ", {} connected to the same destination already", self.connections_taken)?;
+        }
+        Ok(())
     }
 }

@@ -25,10 +25,13 @@ pub enum Step {
     Listen,
     /// getsockname(2)
     Getsockname,
+    /// connect(2)
+    Connect,
 }
 
 impl Step {
-    /// The step's name: `arguments`, `address`, `socket`, `setsockopt`, `bind`, `listen` or `getsockname`.
+    /// The step's name: `arguments`, `address`, `socket`, `setsockopt`, `bind`, `listen`, `getsockname` or
+    /// `connect`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Arguments => "arguments",
@@ -38,6 +41,7 @@ impl Step {
             Self::Bind => "bind",
             Self::Listen => "listen",
             Self::Getsockname => "getsockname",
+            Self::Connect => "connect",
         }
     }
 }
@@ -90,16 +94,43 @@ impl Failure {
         Self { step, source, cause: Cause::Refused }
     }
 
+    /// The drop-in calls' own system call failed.
+    pub(crate) fn system_call(step: Step, source: io::Error) -> Self {
+        Self::refused(step, source)
+    }
+
+    pub(crate) fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    pub(crate) fn is_for_want_of_a_port(&self) -> bool {
+        matches!(self.cause, Cause::NoPort)
+    }
+
     pub(crate) fn no_port(step: Step, errno: i32) -> Self {
         Self { step, source: io::Error::from_raw_os_error(errno), cause: Cause::NoPort }
     }
 
-    /// Whether the host has no such address family, so that another one may do.
+    /// Whether the host, or the sandbox around the process, has no such address family, so that another one may do.
+    ///
+    /// The kernel says EAFNOSUPPORT; seccomp filters, systemd's RestrictAddressFamilies= and sandboxes have other words.
     pub(crate) fn no_such_family(&self) -> bool {
-        matches!(
-            (self.step, self.source.raw_os_error()),
-            (Step::Socket, Some(libc::EAFNOSUPPORT)) | (Step::Bind, Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
-        )
+        match (self.step, self.errno()) {
+            (Step::Socket, Some(errno)) => matches!(
+                errno,
+                libc::EAFNOSUPPORT
+                    | libc::EPERM
+                    | libc::EACCES
+                    | libc::EPROTONOSUPPORT
+                    | libc::EOPNOTSUPP
+                    | libc::ENOSYS
+                    | libc::EPFNOSUPPORT
+                    | libc::ESOCKTNOSUPPORT
+                    | libc::EINVAL
+            ),
+            (Step::Bind, Some(errno)) => matches!(errno, libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT),
+            _ => false,
+        }
     }
 
     pub(crate) fn bad_address(what: &'static str, text: &[u8]) -> Self {
@@ -158,38 +189,95 @@ impl fmt::Display for Line<'_> {
             Cause::BadAddress(what, text) => write!(f, "{what}: {text}"),
             Cause::NotOfThisHost(address) => {
                 write!(f, "{}", address.ip())?;
-                if let SocketAddr::V6(address) = address
-                    && address.scope_id() != 0
-                {
-                    write!(f, "%{}", address.scope_id())?;
+                match address {
+                    SocketAddr::V6(address) if address.scope_id() != 0 => write!(f, "%{}", address.scope_id())?,
+                    _ => {}
                 }
                 f.write_str(" is not an address of this host")
             }
             Cause::Option(what) => f.write_str(what),
-            Cause::Refused => {
-                let errno = source.raw_os_error().unwrap_or_default();
-                match errno_text(errno) {
-                    Some(text) => write!(f, "{step}: {text}"),
-                    None => write!(f, "{step}: errno {errno}"),
-                }
-            }
+            Cause::Refused => write!(f, "{step}: {}", errno_words(source.raw_os_error().unwrap_or_default())),
         }
     }
 }
 
-/// The usual words for what the steps can fail with. Not strerror(3): its words follow the locale, and std allocates room
-/// for them, which aborts the process when memory is short.
-fn errno_text(errno: i32) -> Option<&'static str> {
+/// What an errno means, in the usual words.
+///
+/// Not strerror(3): its words follow the locale, and std allocates room for them, which aborts the process when memory is
+/// short.
+pub(crate) fn errno_words(errno: i32) -> impl fmt::Display {
+    struct Words(i32);
+    impl fmt::Display for Words {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match known_errno(self.0) {
+                Some(words) => f.write_str(words),
+                None => write!(f, "errno {}", self.0),
+            }
+        }
+    }
+    Words(errno)
+}
+
+/// Whatever socket(7), ip(7), ipv6(7), tcp(7), unix(7), open(2), read(2), mmap(2), and sandboxes and security modules on the way to them,
+/// are documented or known to give.
+fn known_errno(errno: i32) -> Option<&'static str> {
     Some(match errno {
         libc::EACCES => "Permission denied",
+        libc::EADDRINUSE => "Address already in use",
         libc::EADDRNOTAVAIL => "Cannot assign requested address",
         libc::EAFNOSUPPORT => "Address family not supported by protocol",
+        libc::EAGAIN => "Resource temporarily unavailable",
+        libc::EALREADY => "Operation already in progress",
+        libc::EBADF => "Bad file descriptor",
+        libc::EBUSY => "Device or resource busy",
+        libc::ECONNABORTED => "Software caused connection abort",
+        libc::ECONNREFUSED => "Connection refused",
+        libc::ECONNRESET => "Connection reset by peer",
+        libc::EDESTADDRREQ => "Destination address required",
+        libc::EDOM => "Numerical argument out of domain",
+        libc::EFAULT => "Bad address",
+        libc::EHOSTDOWN => "Host is down",
+        libc::EHOSTUNREACH => "No route to host",
+        libc::EINPROGRESS => "Operation now in progress",
+        libc::EINTR => "Interrupted system call",
         libc::EINVAL => "Invalid argument",
+        libc::EIO => "Input/output error",
+        libc::EISCONN => "Transport endpoint is already connected",
+        libc::EISDIR => "Is a directory",
+        libc::ELOOP => "Too many levels of symbolic links",
         libc::EMFILE => "Too many open files",
+        libc::ENETDOWN => "Network is down",
+        libc::ENETUNREACH => "Network is unreachable",
         libc::ENFILE => "Too many open files in system",
         libc::ENOBUFS => "No buffer space available",
+        libc::ENODEV => "No such device",
+        libc::ENOENT => "No such file or directory",
         libc::ENOMEM => "Cannot allocate memory",
+        libc::ENOPROTOOPT => "Protocol not available",
+        libc::ENOSYS => "Function not implemented",
+        libc::ENOTCONN => "Transport endpoint is not connected",
+        libc::ENOTDIR => "Not a directory",
+        libc::ENOTSOCK => "Socket operation on non-socket",
+        libc::EOPNOTSUPP => "Operation not supported",
         libc::EPERM => "Operation not permitted",
+        libc::EPFNOSUPPORT => "Protocol family not supported",
+        libc::EPROTO => "Protocol error",
+        libc::EPROTONOSUPPORT => "Protocol not supported",
+        libc::EPROTOTYPE => "Protocol wrong type for socket",
+        libc::EROFS => "Read-only file system",
+        libc::ESOCKTNOSUPPORT => "Socket type not supported",
+        libc::ETIMEDOUT => "Connection timed out",
+        libc::EUSERS => "Too many users",
+        libc::EXDEV => "Invalid cross-device link",
+        libc::ENOSPC => "No space left on device",
+        libc::ENXIO => "No such device or address",
+        libc::ESRCH => "No such process",
+        libc::EPIPE => "Broken pipe",
+        libc::ERANGE => "Numerical result out of range",
+        libc::EOVERFLOW => "Value too large for defined data type",
+        libc::ENOTRECOVERABLE => "State not recoverable",
+        libc::ENOTUNIQ => "Name not unique on network",
+        libc::ENONET => "Machine is not on the network",
         _ => return None,
     })
 }

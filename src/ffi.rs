@@ -6,11 +6,16 @@
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::{self, Write};
+use std::mem::offset_of;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use socket2::{SockAddr, SockAddrStorage};
+
+use crate::drop_in::{Done, bind_fd, connect_fd, in_time, listen_fd};
 use crate::error::Failure;
 use crate::{Attempts, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Opened, Options, PortOrigin, Step};
 use crate::{share_port, sys};
@@ -23,8 +28,9 @@ pub const IC_LISTENER_MESSAGE_SIZE: usize = 256;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerOptions {
-    /// sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it; the call fails with EINVAL when it is anything else.
-    /// The struct will only ever grow at its end.
+    /// sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it. The struct only grows at its end. A library that is
+    /// newer than the caller takes the defaults for what the caller does not have. One that is older takes what it knows,
+    /// and fails with EINVAL where the rest is not zero.
     pub size: usize,
     /// A numeric address of this host: IPv4 ("192.0.2.1"), IPv6 ("2001:db8::1"), IPv4-mapped ("::ffff:192.0.2.1"), or
     /// link-local IPv6 with its interface as a name or an index ("fe80::1%eth0", "fe80::1%2"). Names are never resolved.
@@ -34,13 +40,12 @@ pub struct IcListenerOptions {
     pub backlog: c_int,
     /// The lowest port that may be used, 1 to 65535; set both ends of the range or neither. Exactly these ports are used,
     /// those included that the host reserves. 0 and 0 mean the host's ephemeral port range (net.ipv4.ip_local_port_range)
-    /// without its reserved ports (net.ipv4.ip_local_reserved_ports), as it was at most a tenth of a second ago; a process
-    /// that enters another network namespace may see the old one for that long.
+    /// without its reserved ports (net.ipv4.ip_local_reserved_ports), as they are in the calling thread's network namespace.
     pub port_min: c_int,
     /// The highest port that may be used.
     pub port_max: c_int,
-    /// How many times listen(2) may find that another socket was first on the port, before the call gives up. 0 means 256.
-    /// UDP checks it and does not use it.
+    /// How many times the call may lose a port to another listener when it looks at such ports again, before it gives up.
+    /// 0 means 256. UDP checks it and does not use it.
     pub listen_retries: c_int,
 }
 
@@ -66,6 +71,8 @@ pub enum IcListenerStep {
     Getsockname = 7,
     /// A bug of the library; errno is ENOTRECOVERABLE.
     Internal = 8,
+    /// connect(2)
+    Connect = 9,
 }
 
 /// How the port was won.
@@ -79,7 +86,8 @@ pub enum IcListenerPortOrigin {
     /// It was taken with SO_REUSEADDR: it may have been in TIME_WAIT, in use by outgoing connections, or bound by a socket
     /// that was not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
     Reused = 2,
-    /// The kernel picked it, because the ephemeral port range cannot be read from /proc/sys.
+    /// The kernel picked it: the system call of a drop-in call needed no help, or the ephemeral port range cannot be read
+    /// from /proc/sys.
     PickedByKernel = 3,
 }
 
@@ -88,8 +96,9 @@ pub enum IcListenerPortOrigin {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerReport {
-    /// sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. When it is anything else, the call fails with EINVAL
-    /// and leaves the report as it was. The struct will only ever grow at its end.
+    /// sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. The struct only grows at its end; it is filled as far
+    /// as the caller has it, and what the library does not know is zeroed. A size below the one of version 0.1 makes the
+    /// call fail with EINVAL, and the report is left as it was.
     pub size: usize,
     /// The errno of the failure; 0 on success.
     pub error: c_int,
@@ -99,11 +108,12 @@ pub struct IcListenerReport {
     pub family: c_int,
     /// How the port was won.
     pub origin: IcListenerPortOrigin,
-    /// The lowest port of the range that was tried. 0 when the range could not be read (the kernel picks a port then).
+    /// The lowest port of the range that was tried. 0 when it was not read: a call that succeeds at once does not need it,
+    /// and where it cannot be read the kernel picks a port.
     pub port_min: c_int,
     /// The highest port of that range, or 0.
     pub port_max: c_int,
-    /// How many ports were looked at, each counted once, the one that was won included.
+    /// How many ports were looked at, the one that was won included. After a pass over the whole range: each counted once.
     pub ports_tried: u32,
     /// How many of them were in use (bind: EADDRINUSE).
     pub ports_in_use: u32,
@@ -117,6 +127,8 @@ pub struct IcListenerReport {
     /// "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
     /// Its wording may change: decide by error and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
+    /// On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
+    pub connections_taken: u32,
 }
 
 /// Opens a TCP listener on a port of the host's ephemeral port range: ic_listener_open_tcp() with the default options.
@@ -206,7 +218,8 @@ pub unsafe extern "C" fn ic_listener_open_udp(
 /// shared loses datagrams). fd stays the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
-    let errno = catching_panics(|| {
+    silence_panics();
+    let errno = catch_unwind(|| {
         if fd < 0 {
             return libc::EBADF;
         }
@@ -219,12 +232,128 @@ pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
     finish(errno)
 }
 
+/// bind(2) for a socket that the caller made: same arguments, same return value, same errno. It does more in one case:
+/// a TCP socket of AF_INET or AF_INET6, port 0. There, the port is one that nobody holds, or else one that its holders share:
+/// in TIME_WAIT, under outgoing connections, or bound and not listening, all of them with SO_REUSEADDR. bind(2) finds the
+/// former only, and searches longer.
+///
+/// Everything else is bind(2) as it is: another port, another family, UDP (the kernel's search for it is complete and short),
+/// and sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet. IP_LOCAL_PORT_RANGE is obeyed.
+///
+/// Two options change: SO_REUSEADDR is set when the port is a shared one, and IP_BIND_ADDRESS_NO_PORT, which means nothing
+/// to a bound socket, is set to tell ic_listener_listen() that the caller did not choose the port.
+///
+/// report may be NULL. On failure errno is bind(2)'s, and the socket is unbound as it was: EADDRINUSE when no port of the
+/// range can be had, EINVAL also for a report with a size that is too small. fd stays the caller's.
+///
+/// # Safety
+///
+/// address is NULL or points to length bytes; report is NULL or points to a report with its size set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ic_listener_bind(
+    fd: c_int,
+    address: *const libc::sockaddr,
+    length: libc::socklen_t,
+    report: *mut IcListenerReport,
+) -> c_int {
+    // SAFETY: the caller's promises are the ones asked for; libc's bind() looks at the same bytes.
+    unsafe {
+        call(fd, report, |socket, attempts| match sock_addr(address, length) {
+            Some(address) => bind_fd(socket, &address, attempts),
+            None => of_libc(Step::Bind, libc::bind(fd, address, length)),
+        })
+    }
+}
+
+/// listen(2) for a socket that the caller made, and SO_REUSEADDR on it if it is a TCP socket: what its connections leave in
+/// TIME_WAIT can then be listened on again. Call it after ic_listener_bind(), or after bind(2).
+///
+/// It does more in two cases, both where listen(2) says EADDRINUSE. Another socket listens on a port that ic_listener_bind()
+/// chose: then another port is found, and listened on. The socket was never bound, and the kernel finds no port for it: then
+/// one is found as ic_listener_bind() does. A port that the caller chose is never exchanged.
+///
+/// A port can be exchanged only together with the socket. The fresh one takes the old one's place under the same number, as
+/// ic_listener_connect() describes. getsockname(2) has the port that came out; ask after this call, not before.
+///
+/// report may be NULL. On failure errno is listen(2)'s; the socket may be a fresh one by then, not bound. One descriptor
+/// has to be free for the exchange, or errno is EMFILE. fd stays the caller's.
+///
+/// # Safety
+///
+/// report is NULL or points to a report with its size set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *mut IcListenerReport) -> c_int {
+    // SAFETY: the caller's promise is the one asked for.
+    unsafe { call(fd, report, |socket, attempts| listen_fd(socket, backlog, attempts)) }
+}
+
+/// connect(2) for a socket that the caller made: same arguments, same return value, same errno, EINPROGRESS and EINTR
+/// included. Two things are more, both for TCP sockets of AF_INET and AF_INET6 only.
+///
+/// SO_REUSEADDR is set before connect(2), so that listeners and other connections can use the port too, now and in TIME_WAIT.
+///
+/// Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, and there is a way to the destination), ports are
+/// named with bind(2) until one gives the connection: those that listeners left in TIME_WAIT, and those that others share,
+/// if no connection to this destination exists from there. Reserved ports are passed over, and the port of the destination
+/// when that is this host: the socket would connect to itself. (connect(2) itself may do so, where it is not confined by
+/// IP_LOCAL_PORT_RANGE: before Linux 6.3.)
+///
+/// The first port is named on the caller's socket. When its connection exists already, the socket is spent, because a bound
+/// socket cannot be unbound, and a fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
+/// file status flags and close-on-exec flag, and these options where they are not the default: SO_BINDTODEVICE, SO_BROADCAST,
+/// SO_BUSY_POLL, SO_DEBUG, SO_DONTROUTE, SO_INCOMING_CPU, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MAX_PACING_RATE, SO_OOBINLINE,
+/// SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDTIMEO, SO_TIMESTAMP,
+/// SO_TIMESTAMPNS, SO_ZEROCOPY, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU_DISCOVER,
+/// IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IP_UNICAST_IF, IPV6_AUTOFLOWLABEL, IPV6_FREEBIND, IPV6_MINHOPCOUNT,
+/// IPV6_MTU_DISCOVER, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS, IPV6_UNICAST_IF, IPV6_V6ONLY, TCP_CONGESTION, TCP_CORK,
+/// TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG,
+/// TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_LINEAR_TIMEOUTS, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP.
+/// What cannot be carried over: registrations with epoll(7), attached BPF programs, TCP_MD5SIG and TCP_AO keys, IP options
+/// and extension headers, the owner of O_ASYNC's signals, and duplicates of the descriptor, which keep the old socket. An
+/// option that may not be set again (for want of CAP_NET_ADMIN, say) makes the call fail with EPERM.
+///
+/// The call is async-signal-safe, as connect(2) is: it waits for no lock, allocates nothing, and uses at most 12 KiB of
+/// stack. It may be made from any thread. It blocks if and only if connect(2) would, and connects once: a blocking call that
+/// a signal interrupts returns EINTR, and the connection goes on.
+///
+/// report may be NULL. On failure fd is still a socket of the same kind, without a port if it had none: EADDRNOTAVAIL when no
+/// port can be had. One descriptor has to be free for an exchange, or errno is EMFILE. fd stays the caller's.
+///
+/// # Safety
+///
+/// As for ic_listener_bind().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ic_listener_connect(
+    fd: c_int,
+    address: *const libc::sockaddr,
+    length: libc::socklen_t,
+    report: *mut IcListenerReport,
+) -> c_int {
+    // SAFETY: the caller's promises are the ones asked for; libc's connect() looks at the same bytes.
+    unsafe {
+        call(fd, report, |socket, attempts| match sock_addr(address, length) {
+            Some(address) => connect_fd(socket, &address, attempts),
+            None => of_libc(Step::Connect, libc::connect(fd, address, length)),
+        })
+    }
+}
+
 /// The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown
 /// number gives "unknown". The string is a constant.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
-    const NAMES: [&CStr; 9] =
-        [c"none", c"arguments", c"address", c"socket", c"setsockopt", c"bind", c"listen", c"getsockname", c"internal"];
+    const NAMES: [&CStr; 10] = [
+        c"none",
+        c"arguments",
+        c"address",
+        c"socket",
+        c"setsockopt",
+        c"bind",
+        c"listen",
+        c"getsockname",
+        c"internal",
+        c"connect",
+    ];
     let name = usize::try_from(step).ok().and_then(|step| NAMES.get(step));
     name.map_or(c"unknown".as_ptr(), |name| name.as_ptr())
 }
@@ -253,51 +382,140 @@ unsafe fn open<S: IntoRawFd>(
         write_if_wanted(port, 0);
         write_if_wanted(fd, -1);
     }
-    let outcome = catching_panics(|| {
-        // SAFETY: the caller promises that each is NULL or points to its struct with the size set.
-        unsafe {
-            if port.is_null() || fd.is_null() {
-                return Err(refusal("port and fd must not be NULL"));
+    let act = || {
+        if port.is_null() || fd.is_null() {
+            return Err(refusal("port and fd must not be NULL"));
+        }
+        if port == fd {
+            return Err(refusal("port and fd must not be the same pointer"));
+        }
+        // SAFETY: the caller promises that options is NULL or points to options with the size set.
+        let opened = acquire(&unsafe { options_from_c(options) }?)?;
+        // With a socket in hand, which the unwinding has to close.
+        if cfg!(ic_listener_test_panic) {
+            panic!("asked for by a test");
+        }
+        Ok(opened)
+    };
+    silence_panics();
+    // SAFETY: the caller's promise for report.
+    match unsafe { run(report, act, IcListenerReport::of_opened) } {
+        Ok(opened) => {
+            // SAFETY: neither is NULL, or there would be no success.
+            unsafe {
+                port.write(c_int::from(opened.port));
+                fd.write(opened.socket.into_raw_fd());
             }
-            if port == fd {
-                return Err(refusal("port and fd must not be the same pointer"));
+            0
+        }
+        Err(errno) => finish(errno),
+    }
+}
+
+/// The body of the three drop-in calls: the system call by way of `by_strategy`, or as it is where the arguments are such
+/// that only the kernel can say what is wrong with them.
+///
+/// # Safety
+///
+/// `report` is NULL or points to a report with the size set.
+unsafe fn call(
+    fd: c_int,
+    report: *mut IcListenerReport,
+    by_strategy: impl FnOnce(BorrowedFd<'_>, &mut Attempts) -> Result<PortOrigin, Failure>,
+) -> c_int {
+    let act = || {
+        in_time(|attempts| {
+            if fd < 0 {
+                let error = std::io::Error::from_raw_os_error(libc::EBADF);
+                return Err(Failure::system_call(Step::Socket, error));
             }
-            if !report.is_null() && (*report).size != size_of::<IcListenerReport>() {
-                return Err(refusal("the size of the report is not one of this library's"));
-            }
-            let opened = acquire(&options_from_c(options)?)?;
-            // With a socket in hand, which the unwinding has to close.
             if cfg!(ic_listener_test_panic) {
                 panic!("asked for by a test");
             }
-            Ok(opened)
-        }
-    });
+            // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known;
+            // if it is not, or is closed meanwhile, the system calls say EBADF, and nothing else relies on it.
+            by_strategy(unsafe { BorrowedFd::borrow_raw(fd) }, attempts)
+        })
+    };
+    // SAFETY: the caller's promise for report.
+    match unsafe { run(report, act, IcListenerReport::of_done) } {
+        Ok(_) => 0,
+        Err(errno) => finish(errno),
+    }
+}
+
+/// The address as the system calls take it, if it can be one: None for NULL, and for a length that fits no address.
+///
+/// # Safety
+///
+/// `address` is NULL or points to `length` bytes that can be read.
+unsafe fn sock_addr(address: *const libc::sockaddr, length: libc::socklen_t) -> Option<SockAddr> {
+    let bytes = length as usize;
+    if address.is_null() || !(size_of::<libc::sa_family_t>()..=size_of::<libc::sockaddr_storage>()).contains(&bytes) {
+        return None;
+    }
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: as many bytes can be read, the caller says, and written, as was just checked. Any bytes are an address.
+    let address = unsafe {
+        ptr::copy_nonoverlapping(address.cast::<u8>(), ptr::from_mut(&mut storage).cast::<u8>(), bytes);
+        SockAddr::new(storage, length)
+    };
+    let least = match c_int::from(address.family()) {
+        libc::AF_INET => size_of::<libc::sockaddr_in>(),
+        // Without the scope, which came later (RFC 2133).
+        libc::AF_INET6 => size_of::<libc::sockaddr_in6>() - size_of::<u32>(),
+        _ => 0,
+    };
+    (bytes >= least).then_some(address)
+}
+
+/// What bind() and connect() of libc have returned, for an address that is handed on as it is.
+fn of_libc(step: Step, returned: c_int) -> Result<PortOrigin, Failure> {
+    if returned == 0 {
+        Ok(PortOrigin::PickedByKernel)
+    } else {
+        Err(Failure::system_call(step, std::io::Error::last_os_error()))
+    }
+}
+
+/// Runs `act`, catches a panic, and fills the report. Gives what came out, or the errno.
+///
+/// # Safety
+///
+/// `report` is NULL or points to a report with the size set.
+unsafe fn run<T>(
+    report: *mut IcListenerReport,
+    act: impl FnOnce() -> Result<T, Error>,
+    of_success: impl FnOnce(&T) -> IcListenerReport,
+) -> Result<T, c_int> {
+    // SAFETY: the caller's promise.
+    let room = unsafe { report_size(report) };
+    let outcome = catch_unwind(AssertUnwindSafe(|| match room {
+        Err(what) => Err(refusal(what)),
+        Ok(_) => act(),
+    }));
     let errno = match &outcome {
         Ok(Ok(_)) => 0,
         Ok(Err(error)) => errno_of(error.io_error()),
         Err(_) => libc::ENOTRECOVERABLE,
     };
-    // SAFETY: the caller promises that report is NULL or points to a report; one of another size is left alone.
-    unsafe {
-        if !report.is_null() && (*report).size == size_of::<IcListenerReport>() {
-            report.write(match &outcome {
-                Ok(Ok(opened)) => IcListenerReport::of_success(opened),
-                Ok(Err(error)) => IcListenerReport::of_failure(error),
-                Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
-            });
-        }
+    if let Ok(Some(room)) = room {
+        let filled = match &outcome {
+            Ok(Ok(success)) => of_success(success),
+            Ok(Err(error)) => IcListenerReport::of_failure(error),
+            Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
+        };
+        // SAFETY: the report has that size, the caller says.
+        unsafe { filled.write_to(report, room) };
     }
     match outcome {
-        // SAFETY: neither is NULL, or there would be no success.
-        Ok(Ok(opened)) => unsafe {
-            port.write(c_int::from(opened.port));
-            fd.write(opened.socket.into_raw_fd());
-        },
+        Ok(Ok(success)) => Ok(success),
         // Here and not at the end of the function, because free() may change errno (glibc before 2.33).
-        failed => drop(failed),
+        failed => {
+            drop(failed);
+            Err(errno)
+        }
     }
-    finish(errno)
 }
 
 /// Sets errno on failure, when nothing is left to be done that could change it, and gives the value to return.
@@ -309,17 +527,16 @@ fn finish(errno: c_int) -> c_int {
     -1
 }
 
-/// Runs `act`; a panic, which is a bug of this library, is caught instead of unwinding into C.
+/// Keeps a panic, which is a bug of this library and is caught, from writing to standard error.
 ///
-/// The default panic hook would write to standard error, which the library must not do. Its replacement is one flag and one
-/// empty function, in the copy of the Rust runtime that this library brings along. (A Rust program that links the rlib and
-/// calls these C functions all the same silences its own hook.)
-fn catching_panics<T>(act: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+/// The replacement of the default hook is one flag and one empty function, in the copy of the Rust runtime that this library
+/// brings along. (A Rust program that links the rlib and calls these C functions all the same silences its own hook.) The
+/// drop-in calls leave the hook alone: it is set under a lock, which a signal handler must not wait for.
+fn silence_panics() {
     static SILENCED: AtomicBool = AtomicBool::new(false);
     if !SILENCED.load(Ordering::Relaxed) && !SILENCED.swap(true, Ordering::Relaxed) {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    catch_unwind(AssertUnwindSafe(act))
 }
 
 /// # Safety
@@ -339,13 +556,10 @@ unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Option
     if options.is_null() {
         return Ok(Options::new());
     }
-    // SAFETY: not NULL, so that the caller's promise holds; the rest of the struct is read when its size is right.
-    let given = unsafe {
-        if (*options).size != size_of::<IcListenerOptions>() {
-            return Err(refusal("the size of the options is not one of this library's"));
-        }
-        *options
-    };
+    // SAFETY: not NULL, so that the caller's promise holds.
+    let given = unsafe { read_sized(options, OPTIONS_SIZE_0_1) }.ok_or_else(|| {
+        refusal("the options have a size below that of version 0.1, or say more than this library knows")
+    })?;
     let mut options = Options::new();
     if !given.address.is_null() {
         // SAFETY: not NULL, so that it points to a terminated string.
@@ -366,8 +580,58 @@ unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Option
     Ok(options)
 }
 
+/// The sizes of the structs in version 0.1, which they never fall below.
+const OPTIONS_SIZE_0_1: usize = offset_of!(IcListenerOptions, listen_retries) + size_of::<c_int>();
+const REPORT_SIZE_0_1: usize = offset_of!(IcListenerReport, message) + IC_LISTENER_MESSAGE_SIZE;
+
+/// More than any version's struct will have. What is larger was not initialized.
+const LARGEST_STRUCT: usize = 4096;
+
+/// A struct that begins with its size, from a caller that may be older or newer than this library, as the kernel's
+/// copy_struct_from_user() does it: what the caller does not have is zero, what the library does not know must be.
+///
+/// # Safety
+///
+/// `from` points to a struct that begins with its size, a size_t, which is at least `least` or is really there to be read.
+/// Zeros are a valid T.
+unsafe fn read_sized<T>(from: *const T, least: usize) -> Option<T> {
+    // SAFETY: the caller's promise for the size.
+    let size = unsafe { from.cast::<usize>().read() };
+    if !(least..=LARGEST_STRUCT).contains(&size) {
+        return None;
+    }
+    let known = size.min(size_of::<T>());
+    // SAFETY: size bytes can be read, the caller says, and as many of them as T has can be written.
+    unsafe {
+        let unknown = std::slice::from_raw_parts(from.cast::<u8>().add(known), size - known);
+        if unknown.iter().any(|&byte| byte != 0) {
+            return None;
+        }
+        let mut known_part = std::mem::zeroed::<T>();
+        ptr::copy_nonoverlapping(from.cast::<u8>(), ptr::from_mut(&mut known_part).cast::<u8>(), known);
+        Some(known_part)
+    }
+}
+
+/// The size of a report that can be filled; None when there is no report.
+///
+/// # Safety
+///
+/// `report` is NULL or points to a report with the size set.
+unsafe fn report_size(report: *const IcListenerReport) -> Result<Option<usize>, &'static str> {
+    if report.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL, so that the caller's promise holds.
+    let size = unsafe { (*report).size };
+    if (REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&size) {
+        return Ok(Some(size));
+    }
+    Err("the report has a size that no version of this library has")
+}
+
 fn refusal(what: &'static str) -> Error {
-    Error::new(Failure::option(what), Attempts::default(), std::time::Duration::ZERO)
+    Error::new(Failure::option(what), Attempts::default(), Duration::ZERO)
 }
 
 fn errno_of(error: &std::io::Error) -> c_int {
@@ -375,17 +639,43 @@ fn errno_of(error: &std::io::Error) -> c_int {
 }
 
 impl IcListenerReport {
-    fn of_success<S>(opened: &Opened<S>) -> Self {
-        let mut report = Self::with_attempts(&opened.attempts);
-        report.elapsed_ns = nanoseconds(opened.elapsed);
-        let (origin, how) = match opened.origin {
-            PortOrigin::Free => (IcListenerPortOrigin::Free, "was free"),
-            PortOrigin::Reused => (IcListenerPortOrigin::Reused, "was reused"),
-            PortOrigin::PickedByKernel => (IcListenerPortOrigin::PickedByKernel, "was picked by the kernel"),
-        };
-        report.origin = origin;
+    fn of_opened<S>(opened: &Opened<S>) -> Self {
+        let mut report = Self::of_success(opened.origin, &opened.attempts, opened.elapsed);
+        let how = how_won(opened.origin);
         report.set_message(format_args!("port {} {how}, {} tried", opened.port, opened.attempts.tried()));
         report
+    }
+
+    fn of_done(done: &Done) -> Self {
+        let mut report = Self::of_success(done.origin, &done.attempts, done.elapsed);
+        report.set_message(format_args!("the port {}, {} tried", how_won(done.origin), done.attempts.tried()));
+        report
+    }
+
+    fn of_success(origin: PortOrigin, attempts: &Attempts, elapsed: Duration) -> Self {
+        let mut report = Self::with_attempts(attempts);
+        report.elapsed_ns = nanoseconds(elapsed);
+        report.origin = match origin {
+            PortOrigin::Free => IcListenerPortOrigin::Free,
+            PortOrigin::Reused => IcListenerPortOrigin::Reused,
+            PortOrigin::PickedByKernel => IcListenerPortOrigin::PickedByKernel,
+        };
+        report
+    }
+
+    /// Fills as much of a report as its owner has room for.
+    ///
+    /// # Safety
+    ///
+    /// `to` points to `room` bytes that can be written, at least as many as a report had in version 0.1.
+    unsafe fn write_to(&self, to: *mut Self, room: usize) {
+        let known = room.min(size_of::<Self>());
+        // SAFETY: the caller's promise; known is no more than either has.
+        unsafe {
+            ptr::copy_nonoverlapping(ptr::from_ref(self).cast::<u8>(), to.cast::<u8>(), known);
+            to.cast::<u8>().add(known).write_bytes(0, room - known);
+            (*to).size = room;
+        }
     }
 
     fn of_failure(error: &Error) -> Self {
@@ -399,6 +689,7 @@ impl IcListenerReport {
             Step::Bind => IcListenerStep::Bind,
             Step::Listen => IcListenerStep::Listen,
             Step::Getsockname => IcListenerStep::Getsockname,
+            Step::Connect => IcListenerStep::Connect,
         };
         report.elapsed_ns = nanoseconds(error.elapsed());
         report.set_message(format_args!("{error}"));
@@ -438,6 +729,7 @@ impl IcListenerReport {
             listens_lost: attempts.listens_lost(),
             elapsed_ns: 0,
             message: [0; IC_LISTENER_MESSAGE_SIZE],
+            connections_taken: attempts.connections_taken(),
         }
     }
 
@@ -448,7 +740,15 @@ impl IcListenerReport {
     }
 }
 
-fn nanoseconds(duration: std::time::Duration) -> u64 {
+fn how_won(origin: PortOrigin) -> &'static str {
+    match origin {
+        PortOrigin::Free => "was free",
+        PortOrigin::Reused => "was reused",
+        PortOrigin::PickedByKernel => "was picked by the kernel",
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -29,9 +29,12 @@
 
 mod address;
 mod attempts;
+mod drop_in;
 mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
+mod kind;
+mod listener;
 mod options;
 mod port_order;
 mod port_range;
@@ -40,5 +43,6 @@ mod strategy;
 mod sys;
 
 pub use attempts::{Attempts, Family, PortOrigin};
+pub use drop_in::{Done, bind, connect, listen};
 pub use error::{Error, Step};
 pub use options::{DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Opened, Options, setup_listener, share_port};

@@ -10,8 +10,8 @@ use socket2::{SockRef, Socket, Type};
 
 use crate::address::{LocalAddress, Unusable};
 use crate::error::Failure;
-use crate::port_range::{Ports, with_host_ports};
-use crate::strategy::{self, Wanted, Won};
+use crate::listener::{self, Won};
+use crate::port_range::Range;
 use crate::{Attempts, Error, Family, PortOrigin, Step};
 
 /// The backlog of a listener whose options do not name one, as Greenplum has it.
@@ -105,9 +105,8 @@ impl<'a> Options<'a> {
     /// this host's, EINVAL for options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report,
     /// such as EMFILE.
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
-        self.open(|address, ports, attempts| {
-            let Self { backlog, listen_retries, .. } = *self;
-            strategy::tcp_listener(&Wanted { address, backlog, listen_retries }, ports, attempts)
+        self.open(|address, named, attempts| {
+            listener::tcp_listener(address, named, self.backlog, self.listen_retries, attempts)
         })
     }
 
@@ -120,19 +119,16 @@ impl<'a> Options<'a> {
     ///
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
-        self.open(strategy::udp_socket)
+        self.open(listener::udp_socket)
     }
 
     fn open<S: From<Socket>>(
         &self,
-        acquire: impl FnOnce(LocalAddress, Option<&Ports>, &mut Attempts) -> Result<Won, Failure>,
+        acquire: impl FnOnce(LocalAddress, Option<Range>, &mut Attempts) -> Result<Won, Failure>,
     ) -> Result<Opened<S>, Error> {
         let start = Instant::now();
         let mut attempts = Attempts::default();
-        let won = self.validated_address().and_then(|address| match &self.ports {
-            Some(named) => acquire(address, Some(&named_ports(named)?), &mut attempts),
-            None => with_host_ports(start, |ports| acquire(address, ports, &mut attempts)),
-        });
+        let won = self.validated().and_then(|(address, named)| acquire(address, named, &mut attempts));
         let elapsed = start.elapsed();
         match won {
             Ok(Won { socket, family, port, origin }) => {
@@ -142,10 +138,14 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn validated_address(&self) -> Result<LocalAddress, Failure> {
+    fn validated(&self) -> Result<(LocalAddress, Option<Range>), Failure> {
         if self.backlog < 0 {
             return Err(Failure::option("the backlog is negative"));
         }
+        Ok((self.local_address()?, self.ports.as_ref().map(named_ports).transpose()?))
+    }
+
+    fn local_address(&self) -> Result<LocalAddress, Failure> {
         let Some(text) = self.address else {
             return Ok(LocalAddress::Wildcard);
         };
@@ -156,8 +156,8 @@ impl<'a> Options<'a> {
     }
 }
 
-fn named_ports(range: &RangeInclusive<u16>) -> Result<Ports<'static>, Failure> {
-    Ports::exactly(*range.start(), *range.end())
+fn named_ports(range: &RangeInclusive<u16>) -> Result<Range, Failure> {
+    Range::new(*range.start(), *range.end())
         .ok_or_else(|| Failure::option("the lowest port must be 1 or above, and the highest not below the lowest"))
 }
 

@@ -6,9 +6,10 @@
 //! prefer the odd ones. And the order takes constant memory: a stride that shares no factor with the number of ports
 //! visits each of them once.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::port_range::Ports;
+use crate::port_range::{Ports, Range};
 
 /// How many ports of one parity are tried before the other parity has its turn.
 ///
@@ -20,7 +21,7 @@ const PARITY_BLOCK: u32 = 8;
 
 /// An endless walk over the ports of a range, reserved ones left out: each port once, then all again in the same order.
 pub(crate) struct PortOrder<'a> {
-    ports: &'a Ports<'a>,
+    ports: &'a Ports,
     sides: [Side; 2],
     turn: usize,
     left_in_block: u32,
@@ -39,9 +40,9 @@ struct Side {
 
 impl<'a> PortOrder<'a> {
     /// The order for one call; `seed` should differ between callers, see [`seed_for_this_call`].
-    pub(crate) fn new(ports: &'a Ports<'a>, seed: u64) -> Self {
-        let odd_offsets = ports.span() / 2;
-        let even_offsets = ports.span() - odd_offsets;
+    pub(crate) fn new(ports: &'a Ports, seed: u64) -> Self {
+        let odd_offsets = ports.range().span() / 2;
+        let even_offsets = ports.range().span() - odd_offsets;
         Self {
             ports,
             sides: [Side::new(1, odd_offsets, mix(seed)), Side::new(0, even_offsets, mix(seed.wrapping_add(1)))],
@@ -75,7 +76,7 @@ impl Iterator for PortOrder<'_> {
             return None;
         }
         loop {
-            let port = self.ports.at_offset(self.next_offset());
+            let port = self.ports.range().at_offset(self.next_offset());
             if !self.ports.is_reserved(port) {
                 return Some(port);
             }
@@ -125,15 +126,48 @@ fn below(random: u32, bound: u32) -> u32 {
     ((u64::from(random) * u64::from(bound)) >> 32) as u32
 }
 
-/// A number that differs between calls, threads and processes: the clock in nanoseconds and the address of the stack.
+/// A number that differs between calls, threads and processes: the clock, the process, the stack and a counter of calls.
 ///
-/// Nothing here is a secret. Should two children of one parent ever read the same nanosecond, they go the same way and
-/// refuse each other a few ports. Asking the kernel for something better would cost every call: getpid(2) 0.12
-/// microseconds of 5, getrandom(2) more.
+/// Nothing here is a secret. The clock does most of it; where it ticks in milliseconds only, the other three keep callers
+/// from following each other from port to port.
 pub(crate) fn seed_for_this_call() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    seed_at(since_epoch.as_nanos() as u64)
+}
+
+fn seed_at(nanoseconds: u64) -> u64 {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed);
     let on_this_stack = 0u8;
-    mix(since_epoch.as_nanos() as u64) ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
+    mix(nanoseconds)
+        ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
+        ^ mix(u64::from(std::process::id()) << 32 | u64::from(calls))
+}
+
+/// A part of the range that is `width` wide, or all of a smaller range, at a place drawn by `random`. It begins at an even
+/// offset, so that the kernel's own search in it keeps to its parities.
+pub(crate) fn window(range: Range, width: u32, random: u64) -> Range {
+    let slots = (range.span().saturating_sub(width) / 2) + 1;
+    let first = 2 * below(random as u32, slots);
+    let last = (first + width - 1).min(range.span() - 1);
+    Range::new(range.at_offset(first), range.at_offset(last)).unwrap_or(range)
+}
+
+/// One port at an odd offset of the range, where bind() to port 0 looks first, drawn by `random`.
+pub(crate) fn single(range: Range, random: u64) -> Range {
+    let odd_offsets = range.span() / 2;
+    let offset = if odd_offsets == 0 { 0 } else { 2 * below(random as u32, odd_offsets) + 1 };
+    Range::new(range.at_offset(offset), range.at_offset(offset)).unwrap_or(range)
+}
+
+/// Numbers that follow from a seed and look random.
+pub(crate) struct Randoms(pub(crate) u64);
+
+impl Randoms {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        mix(self.0)
+    }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes half of the output bits.
@@ -149,10 +183,14 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    fn ports(min: u16, max: u16) -> Ports {
+        Ports::exactly(Range::new(min, max).unwrap())
+    }
+
     #[test]
     fn every_round_visits_every_port_once_in_the_same_order() {
         for span in (1..200u64).chain([28_232, 55_536, 65_535]) {
-            let (ports, seed) = (Ports::exactly(1, span as u16).unwrap(), span);
+            let (ports, seed) = (ports(1, span as u16), span);
             let mut walk = PortOrder::new(&ports, seed);
             let first: Vec<u16> = walk.by_ref().take(span as usize).collect();
             let second: Vec<u16> = walk.take(span as usize).collect();
@@ -164,15 +202,15 @@ mod tests {
     #[test]
     fn odd_offsets_come_first_and_even_ones_before_all_odd_ones_are_gone() {
         for min in [32_768, 32_769] {
-            let (ports, seed) = (Ports::exactly(min, 60_999).unwrap(), 7);
-            let odd: Vec<bool> = PortOrder::new(&ports, seed).take(24).map(|port| (port - min) % 2 == 1).collect();
+            let ports = ports(min, 60_999);
+            let odd: Vec<bool> = PortOrder::new(&ports, 7).take(24).map(|port| (port - min) % 2 == 1).collect();
             assert_eq!(odd, [[true; 8], [false; 8], [true; 8]].concat());
         }
     }
 
     #[test]
     fn callers_with_different_seeds_go_different_ways() {
-        let ports = Ports::exactly(32_768, 60_999).unwrap();
+        let ports = ports(32_768, 60_999);
         let ways: HashSet<Vec<u16>> = (0..1000).map(|seed| PortOrder::new(&ports, seed).take(3).collect()).collect();
         assert_eq!(ways.len(), 1000);
         let first: HashSet<u16> = ways.iter().map(|way| way[0]).collect();
@@ -180,17 +218,39 @@ mod tests {
     }
 
     #[test]
-    fn calls_have_different_seeds() {
-        let seeds: HashSet<u64> = (0..100).map(|_| seed_for_this_call()).collect();
+    fn calls_have_different_seeds_although_the_clock_stands_still() {
+        let seeds: HashSet<u64> = (0..100).map(|_| seed_at(7)).collect();
         assert_eq!(seeds.len(), 100);
+    }
+
+    #[test]
+    fn windows_lie_in_the_range_begin_at_even_offsets_and_reach_both_ends() {
+        for (min, max) in [(1000, 1000), (1000, 1001), (1000, 1031), (1000, 1032), (1000, 2001), (1, 65_535)] {
+            let range = Range::new(min, max).unwrap();
+            for width in [2, 32] {
+                let width = u32::min(width, range.span());
+                let drawn: Vec<Range> =
+                    (0..=u32::MAX).step_by(1 << 16).map(|r| window(range, width, r.into())).collect();
+                for window in &drawn {
+                    assert_eq!(window.span(), width);
+                    assert!(range.contains(window.min()) && range.contains(window.max()));
+                    assert_eq!((window.min() - min) % 2, 0);
+                }
+                assert!(drawn.iter().any(|window| window.min() == min));
+                assert!(drawn.iter().any(|window| u32::from(max - window.max()) <= 1));
+            }
+            let singles: HashSet<u16> =
+                (0..=u32::MAX).step_by(1 << 12).map(|r| single(range, r.into()).min()).collect();
+            assert!(singles.iter().all(|port| range.contains(*port) && (min == max || (port - min) % 2 == 1)));
+            assert!(singles.len() as u32 * 10 >= range.span() / 2 * 9);
+        }
     }
 
     #[test]
     fn reserved_ports_are_left_out_and_may_leave_nothing() {
         let order = |list: &[u8]| {
-            Ports::exactly(10, 13)
-                .unwrap()
-                .leaving_out(list, |ports| PortOrder::new(ports, 1).take(3).collect::<Vec<_>>())
+            let ports = Ports::without(Range::new(10, 13).unwrap(), list);
+            PortOrder::new(&ports, 1).take(3).collect::<Vec<_>>()
         };
         assert_eq!(order(b"8-20\n"), []);
         assert_eq!(order(b"10,12-13\n"), [11, 11, 11]);

@@ -1,8 +1,8 @@
-//! How a listener gets its port. This file is what the library exists for; it reads from top to bottom.
+//! How a socket gets its port. This file is what the library exists for; it reads from top to bottom.
 //!
 //! # The kernel's rules
 //!
-//! (Measured on Linux 5.10 to 7.3, see the README; the functions named are in net/ipv4/inet_connection_sock.c.)
+//! (c_tests/kernel/kernel_facts.c asks the running kernel for each of them; the functions named are Linux's.)
 //!
 //! * bind() to port 0 hands out only ports that nobody holds in any way, SO_REUSEADDR or not (`inet_csk_find_open_port`).
 //!   A port in TIME_WAIT, or with an outgoing connection on it, has to be asked for by number.
@@ -10,265 +10,438 @@
 //! * A socket bound with SO_REUSEADDR shares the port with every other holder that set the option, as long as nobody
 //!   listens. The first to listen has it; the listen() of the others fails with EADDRINUSE (`inet_csk_listen_start`).
 //! * While a socket listens, nobody else can bind its port on an overlapping address, whatever options they set.
-//! * bind() to port 0 walks the range from a random point until it finds a free port. Once a few thousand listeners stand
-//!   in a row, the walk costs up to milliseconds. A refused bind() to a named port costs 0.1 to 2 microseconds, depending on the machine
-//!   and its caches.
+//! * connect() shares ports among connections to different destinations, but passes over every port that somebody bound:
+//!   also those that listeners left in TIME_WAIT (`__inet_hash_connect`). Named, they can be connected from.
+//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 and connect() look at a window of the host's range only, and
+//!   pass over its reserved ports. A window that lies outside the range is ignored.
 //!
-//! # The plan
+//! # The plan for a listener
 //!
-//! 1. **Probe.** Name some ports ([`PROBES`]), one after the other, on one socket without SO_REUSEADDR. Nobody can race us
-//!    on a port we get this way, and we take it from nobody: a program that has bound a port and is about to listen on it
-//!    keeps it. Once we listen, SO_REUSEADDR is set after all; accepted connections inherit it, and the TIME_WAITs they
-//!    leave can then be taken by the next listener.
-//! 2. **Sweep.** When that many ports were all taken, free ones are rare or gone. Go on from there with SO_REUSEADDR, once
-//!    over the whole range: this takes free ports as well, and those in TIME_WAIT, and those that only outgoing
-//!    connections hold, provided their owners set SO_REUSEADDR. When listen() says that somebody else was first, the
-//!    socket is spent (it stays bound): a new one goes on with the next port.
-//! 3. **Look again** at the ports whose listen() was lost. The kernel marks a socket as listening before it looks for
-//!    others, so two starters can refuse each other and leave the port to nobody (22 of 200,000 races on 6.18).
-//! 4. Give up, and say what was found.
+//! 1. **Search exclusively.** The kernel looks for a port that nobody holds: first at single ports drawn at random, then in
+//!    a window. Nobody can race us on a port we get this way, and we take it from nobody: a program that has bound a port
+//!    and is about to listen on it keeps it. Once we listen, SO_REUSEADDR is set after all; accepted connections inherit
+//!    it, and the TIME_WAITs they leave can then be taken by the next listener.
+//!    The windows are drawn from the range that was seen last, or Linux's default. Whether that is right, the kernel says:
+//!    it gives the port that was asked for, or one of its own range. So nothing is read from /proc on this way.
+//! 2. **Share one port.** When all of those were taken, free ports are rare or gone. One port is asked for with
+//!    SO_REUSEADDR. In a range full of TIME_WAIT that is the end of it.
+//! 3. **Search once more, wider.** It was refused, so the range is full of holders that do not share, and each port that can
+//!    be shared may be one that a neighbour has bound and not yet listened on. A free one is worth a longer search.
+//! 4. **Sweep.** Each port of the range is asked for with SO_REUSEADDR, once: this takes free ports as well, and those in
+//!    TIME_WAIT, and those that only outgoing connections hold, provided their owners set SO_REUSEADDR. When listen() says
+//!    that another socket was first, ours is spent (it stays bound): a fresh one goes on with the next port.
+//! 5. **Look again** at the ports whose listen() was lost. The kernel marks a socket as listening before it looks for
+//!    others, so two starters can refuse each other and leave the port to nobody. In a small range, look again at all:
+//!    a socket that held a port for a moment may be gone.
+//! 6. Give up, and say what was found.
 //!
-//! What remains: while two starters refuse each other, a third one's bind() finds a listener on the port and passes it by.
-//! One of the two then takes it when it looks again; the third fails only when it found every other port taken as well.
+//! Before Linux 6.3, where only port 0 is forbidden, and in a range the caller named, step 1 names single ports and step 3
+//! does not exist. Where the host's range cannot be read, ports cannot be named; then the kernel picks, with and without
+//! SO_REUSEADDR. Where everything but port 0 is forbidden (Landlock, a cgroup's program), step 1 has asked for it already.
 //!
-//! Where the host's range cannot be read, ports cannot be named; then the kernel picks, with and without SO_REUSEADDR.
+//! A connection ([`crate::drop_in`]) has no step 1 to 3. Its connect() is tried first; then the sweep names ports for it,
+//! and what is lost is not a listen() but a connect(), to a connection that exists.
 //!
-//! # What it costs to give up
-//!
-//! One refused bind() for each port: 33 ms for a range of 28,232 listeners where the bare calls take 30. That is nine parts
-//! in ten the kernel's, and no other question was found that is both complete and cheaper. On the same machine: the kernel's
-//! own search, bind() to port 0, takes 13 ms, and does not see ports that can be shared. A sock_diag(7) dump of the listeners
-//! takes 23 to 28 ms, one of the sockets that are bound and do not listen (Linux 6.8) 14 ms, one of the connections 2 ms when
-//! there are none; a connect() that finds no port says in 2 to 3 ms that none is free, and nothing about the others. Calls
-//! handed over in batches (io_uring) take as long as single ones. The order of the ports matters little: from 31 ms for one
-//! after the other to 34 for this one, which keeps callers apart.
+//! Why so, with figures, is in docs/why.md.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{SockAddr, SockRef};
 
-use crate::address::{LocalAddress, takes_ipv4_through_ipv6};
-use crate::error::{Cause, Failure, Step};
-use crate::port_order::{PortOrder, seed_for_this_call};
-use crate::port_range::Ports;
-use crate::{Attempts, Family, PortOrigin};
+use crate::attempts::{Answer, Purpose};
+use crate::error::{Failure, Step};
+use crate::listener::refusal;
+use crate::port_order::{self, PortOrder, Randoms, seed_for_this_call};
+use crate::port_range::{self, Ports, Range, Unreadable};
+use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
+use crate::{Attempts, PortOrigin};
 
-/// How many ports are asked for exclusively before ports are shared.
-///
-/// This is the effort made not to take a port from a program that has bound it and not yet listened. While half of the
-/// range is taken, 16 probes (a block of either parity) miss the free ports one time in 65,000; at 80 % one time in 36, at
-/// 90 % one in 5, and the sweep then finds them too. More of them would be paid for by hosts whose range is full of
-/// TIME_WAIT: there, every call has all its probes refused, at up to 2 microseconds each with cold caches, and 16 more make
-/// it nearly twice as slow (p50 77 instead of 40 microseconds, p99 199 instead of 144; Linux 6.18).
+/// The windows of the first search, in ports. Single ports are drawn from all over the range, which finds a free one where
+/// listeners stand in long rows; the window finds one where few are free, at a third of the cost for each port.
+const FIRST_SEARCH: [u32; 9] = [1, 1, 1, 1, 1, 1, 1, 1, 24];
+
+/// The windows of the wider search: enough to find one free port in a hundred nine times in ten.
+const WIDER_SEARCH: [u32; 8] = [32; 8];
+
+/// How many ports are named exclusively where there are no windows.
 const PROBES: usize = 16;
 
-/// A range of so many ports is probed whole: it is small enough to look everywhere before a port is shared.
-const SMALL_RANGE: usize = 64;
+/// A range of so many ports is searched whole before a port is shared, and looked at twice before giving up.
+const SMALL_RANGE: u32 = 64;
 
-/// How many lost ports are kept for a second look. More than that are lost only to a crowd of starters in a small range,
+/// A search in a window takes microseconds. One that takes longer was made in the whole range, because the window was
+/// outside it; then the range has to be read.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// After so many refusals for want of privilege and nothing else, port 0 is asked for before the rest.
+const ENOUGH_REFUSALS: u32 = 16;
+
+/// How many ports are kept for a second look. More than that are lost only to a crowd of starters in a small range,
 /// where each of them took one of the ports.
-const LOST_PORTS_KEPT: usize = 64;
+const KEPT_FOR_A_SECOND_LOOK: usize = SMALL_RANGE as usize;
 
-/// What the caller wants to listen with.
-pub(crate) struct Wanted {
-    pub(crate) address: LocalAddress,
-    pub(crate) backlog: i32,
-    /// How many listens may be lost to others before giving up.
-    pub(crate) listen_retries: u32,
+/// A socket in search of a port.
+pub(crate) trait Seeker {
+    /// The socket as it is now.
+    fn socket(&self) -> SockRef<'_>;
+
+    /// The address to bind, whatever its port.
+    fn address(&self) -> SocketAddr;
+
+    /// Does with the port what it is wanted for. False when it was lost: another socket listens there, or a connection to
+    /// the same destination exists.
+    fn use_port(&mut self) -> Result<bool, Failure>;
+
+    /// Replaces a socket that is bound, and cannot be bound to anything else, by one that is not.
+    fn renew(&mut self) -> Result<(), Failure>;
+
+    /// Gives the socket's descriptor back until the next renew(), where that is possible.
+    fn lend_descriptor(&mut self) -> bool {
+        false
+    }
+
+    /// How many ports may be lost at the second look before giving up.
+    fn retries(&self) -> u32;
 }
 
-/// A socket on a port of its own.
-pub(crate) struct Won {
-    pub(crate) socket: Socket,
-    pub(crate) family: Family,
-    pub(crate) port: u16,
-    pub(crate) origin: PortOrigin,
-}
-
-/// A TCP socket that listens on one of `ports`, or, where they are not known, on one the kernel picks.
-pub(crate) fn tcp_listener(wanted: &Wanted, ports: Option<&Ports>, attempts: &mut Attempts) -> Result<Won, Failure> {
-    on_first_family_to_be_had(wanted.address, ports, attempts, |address, attempts| match ports {
-        Some(ports) => listener_on_named_port(wanted, address, ports, attempts),
-        None => listener_on_picked_port(wanted, address, attempts),
-    })
-}
-
-/// A UDP socket that is alone on one of `ports`, or, where they are not known, on one the kernel picks.
-///
-/// There is no second round with SO_REUSEADDR: with it the kernel gives one UDP port to several sockets and each datagram
-/// to one of them.
-pub(crate) fn udp_socket(
-    address: LocalAddress,
-    ports: Option<&Ports>,
+/// Gives the socket a port, of `named` or else of the host's range, and uses it. Says how the port was won.
+pub(crate) fn win_a_port(
+    seeker: &mut impl Seeker,
+    named: Option<Range>,
     attempts: &mut Attempts,
-) -> Result<Won, Failure> {
-    on_first_family_to_be_had(address, ports, attempts, |address, attempts| {
-        let socket = open(address, Type::DGRAM)?;
-        let Some(ports) = ports else {
-            if !bind(&socket, address, PICK, attempts)? {
-                return Err(no_port(attempts));
-            }
-            let port = picked_port(&socket)?;
-            return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::PickedByKernel });
-        };
-        for port in PortOrder::new(ports, seed_for_this_call()).take(ports.usable() as usize) {
-            if bind(&socket, address, port, attempts)? {
-                return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Free });
-            }
+) -> Result<PortOrigin, Failure> {
+    let mut hunt = Hunt::new(seeker, attempts);
+    match named {
+        Some(range) => {
+            let ports = Ports::exactly(range);
+            hunt.attempts.begin_pass(&ports);
+            hunt.name_exclusively(&ports)?.map_or_else(|| hunt.sweep(&ports, Host::IsNotAsked), Ok)
         }
-        Err(no_port(attempts))
-    })
+        None => hunt.in_host_range(),
+    }
 }
 
-fn listener_on_named_port(
-    wanted: &Wanted,
-    address: SocketAddr,
+/// Gives the socket a port of these by name and SO_REUSEADDR, free or shared, and uses it.
+pub(crate) fn share_a_port(
+    seeker: &mut impl Seeker,
     ports: &Ports,
     attempts: &mut Attempts,
-) -> Result<Won, Failure> {
-    let usable = ports.usable() as usize;
-    let mut order = PortOrder::new(ports, seed_for_this_call());
-    let mut socket = open(address, Type::STREAM)?;
-
-    // 1. Probe for a port that nobody holds.
-    let probes = if usable <= SMALL_RANGE { usable } else { PROBES };
-    for port in order.by_ref().take(probes) {
-        if !bind(&socket, address, port, attempts)? {
-            continue;
-        }
-        if listen(&socket, wanted, false, attempts)? {
-            // Not before: somebody else could have shared the port and listened first.
-            allow_reuse(&socket)?;
-            return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Free });
-        }
-        // No kernel we know refuses an exclusive port here. One that does is one more lost listen.
-        socket = open(address, Type::STREAM)?;
-    }
-
-    // 2. Sweep the range for a port that can be shared, from where the probes ended and round to their last one.
-    // 3. Look again at what was lost on the way.
-    allow_reuse(&socket)?;
-    let mut ports = order.take(usable);
-    let mut lost = LostPorts::NONE;
-    let mut looking_again = false;
-    while let Some(port) = ports.next().or_else(|| {
-        looking_again = true;
-        lost.pop()
-    }) {
-        if !bind(&socket, address, port, attempts)? {
-            continue;
-        }
-        if listen(&socket, wanted, looking_again, attempts)? {
-            attempts.ports_lost -= u32::from(looking_again);
-            return Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Reused });
-        }
-        lost.push(port);
-        socket = open(address, Type::STREAM)?;
-        allow_reuse(&socket)?;
-    }
-
-    // 4. Give up.
-    Err(no_port(attempts))
+) -> Result<PortOrigin, Failure> {
+    let mut hunt = Hunt::new(seeker, attempts);
+    hunt.sweep(ports, Host::IsNotAsked)
 }
 
-fn listener_on_picked_port(wanted: &Wanted, address: SocketAddr, attempts: &mut Attempts) -> Result<Won, Failure> {
-    let mut socket = open(address, Type::STREAM)?;
-    if !bind(&socket, address, PICK, attempts)? {
-        // Kernels before 4.11, and those with ip_autobind_reuse=1, hand out shared ports when asked like this.
-        allow_reuse(&socket)?;
-        if !bind(&socket, address, PICK, attempts)? {
-            return Err(no_port(attempts));
-        }
-    }
-    while !listen(&socket, wanted, false, attempts)? {
-        socket = open(address, Type::STREAM)?;
-        allow_reuse(&socket)?;
-        if !bind(&socket, address, PICK, attempts)? {
-            return Err(no_port(attempts));
-        }
-    }
-    allow_reuse(&socket)?;
-    let port = picked_port(&socket)?;
-    Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::PickedByKernel })
+/// One call's search.
+struct Hunt<'a, S: Seeker> {
+    seeker: &'a mut S,
+    attempts: &'a mut Attempts,
+    randoms: Randoms,
+    /// Whether the socket has SO_REUSEADDR.
+    sharing: bool,
 }
 
-/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6. A port that was
-/// refused or lost is no reason to change the family: two processes would end up on one port number.
-fn on_first_family_to_be_had(
-    address: LocalAddress,
-    ports: Option<&Ports>,
-    attempts: &mut Attempts,
-    mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Won, Failure>,
-) -> Result<Won, Failure> {
-    let mut try_on = |address| {
-        *attempts = Attempts::on(Family::of(&address), ports);
-        try_on(address, attempts)
-    };
-    let (first, fallback) = address.candidates();
-    match (try_on(first), fallback) {
-        (Err(failure), Some(fallback)) if failure.no_such_family() => try_on(fallback),
-        (outcome, _) => outcome,
+/// How an exclusive search ended.
+enum Search {
+    Won,
+    /// Every port that was looked at is held.
+    Taken,
+    /// The kernel knows no windows, or forbids port 0.
+    Impossible,
+}
+
+/// Whether bind() to port 0 is still to be asked for, should all names be forbidden.
+#[derive(PartialEq, Eq)]
+enum Host {
+    MayBeAsked,
+    IsNotAsked,
+}
+
+impl<'a, S: Seeker> Hunt<'a, S> {
+    fn new(seeker: &'a mut S, attempts: &'a mut Attempts) -> Self {
+        Self { seeker, attempts, randoms: Randoms(seed_for_this_call()), sharing: false }
+    }
+
+    fn in_host_range(&mut self) -> Result<PortOrigin, Failure> {
+        let (search, range) = self.search_exclusively()?;
+        if let Search::Won = search {
+            return Ok(PortOrigin::Free);
+        }
+        let ports = match self.host_ports(range)? {
+            Ok(ports) => ports,
+            Err(unreadable) => {
+                self.attempts.unreadable = Some(unreadable);
+                return self.let_kernel_pick()?.ok_or_else(|| no_port(self.attempts));
+            }
+        };
+        self.attempts.begin_pass(&ports);
+        match search {
+            Search::Taken if ports.range().span() > SMALL_RANGE => {
+                if let Some(origin) = self.share_one_or_search_wider(&ports)? {
+                    return Ok(origin);
+                }
+            }
+            Search::Impossible => {
+                if let Some(origin) = self.name_exclusively(&ports)? {
+                    return Ok(origin);
+                }
+            }
+            _ => {}
+        }
+        self.sweep(&ports, Host::MayBeAsked)
+    }
+
+    /// Step 1. Also gives the host's range when it had to be read.
+    fn search_exclusively(&mut self) -> Result<(Search, Option<Range>), Failure> {
+        let mut read = None;
+        let mut range = match port_range::believed_host_range() {
+            Some(range) => range,
+            None => match port_range::read_host_range() {
+                Ok(range) => *read.insert(range),
+                Err(_) => return Ok((Search::Impossible, None)),
+            },
+        };
+        for width in FIRST_SEARCH {
+            let whole = range.span() <= SMALL_RANGE;
+            let window = match width {
+                _ if whole => range,
+                1 => port_order::single(range, self.randoms.next()),
+                width => port_order::window(range, width, self.randoms.next()),
+            };
+            let asked_at = Instant::now();
+            match self.search_in(window)? {
+                Search::Taken => {}
+                ended => return Ok((ended, read)),
+            }
+            if asked_at.elapsed() > PATIENCE {
+                break;
+            }
+            if read.is_none() && (whole || !port_range::host_range_was_read()) {
+                let searched = range;
+                match port_range::read_host_range() {
+                    Ok(host_range) => range = *read.insert(host_range),
+                    Err(_) => break,
+                }
+                if whole && range != searched {
+                    continue;
+                }
+            }
+            if whole {
+                break;
+            }
+        }
+        Ok((Search::Taken, read))
+    }
+
+    /// Steps 2 and 3.
+    fn share_one_or_search_wider(&mut self, ports: &Ports) -> Result<Option<PortOrigin>, Failure> {
+        let Some(port) = PortOrder::new(ports, self.randoms.next()).next() else {
+            return Ok(None);
+        };
+        self.share(true)?;
+        if self.bind(port)? == Answer::Ours {
+            if self.use_port(false)? {
+                self.attempts.count(1, Answer::Ours);
+                return Ok(Some(PortOrigin::Reused));
+            }
+            self.renew()?;
+        }
+        self.share(false)?;
+        for width in WIDER_SEARCH {
+            let window = port_order::window(ports.range(), width, self.randoms.next());
+            if let Search::Won = self.search_in(window)? {
+                return Ok(Some(PortOrigin::Free));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has the kernel look for a port that nobody holds in a window of the host's range.
+    fn search_in(&mut self, window: Range) -> Result<Search, Failure> {
+        if !set_window(&self.seeker.socket(), Some(window)) {
+            return Ok(Search::Impossible);
+        }
+        let answer = self.bind(PICK)?;
+        if answer == Answer::Ours {
+            let port = picked_port(&self.seeker.socket())?;
+            if !window.contains(port) {
+                port_range::belief_was_wrong();
+            }
+            if self.use_port(false)? {
+                self.attempts.count(1, Answer::Ours);
+                return Ok(Search::Won);
+            }
+            // The socket's owner had set SO_REUSEADDR, so that another could share the port and listen first.
+            self.renew()?;
+        }
+        if answer == Answer::Forbidden {
+            return Ok(Search::Impossible);
+        }
+        self.attempts.count(window.span(), answer);
+        Ok(Search::Taken)
+    }
+
+    /// Step 1 where there are no windows.
+    fn name_exclusively(&mut self, ports: &Ports) -> Result<Option<PortOrigin>, Failure> {
+        let probes = if ports.usable() <= SMALL_RANGE { ports.usable() as usize } else { PROBES };
+        for port in PortOrder::new(ports, self.randoms.next()).take(probes) {
+            let answer = self.bind(port)?;
+            self.attempts.count(1, answer);
+            if answer == Answer::Ours {
+                if self.use_port(false)? {
+                    return Ok(Some(PortOrigin::Free));
+                }
+                self.renew()?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Steps 4 to 6.
+    fn sweep(&mut self, ports: &Ports, mut host: Host) -> Result<PortOrigin, Failure> {
+        let small = ports.usable() <= SMALL_RANGE;
+        let mut second_look = SecondLook::NONE;
+        self.attempts.begin_pass(ports);
+        self.share(true)?;
+
+        for port in PortOrder::new(ports, self.randoms.next()).take(ports.usable() as usize) {
+            let answer = self.bind(port)?;
+            self.attempts.count(1, answer);
+            match answer {
+                Answer::Ours if self.use_port(false)? => return Ok(PortOrigin::Reused),
+                Answer::Ours => {
+                    second_look.push(port, false);
+                    self.renew()?;
+                }
+                Answer::InUse if small => second_look.push(port, true),
+                Answer::InUse => {}
+                Answer::Forbidden => {
+                    if host == Host::MayBeAsked
+                        && self.attempts.all_forbidden()
+                        && self.attempts.forbidden() >= ENOUGH_REFUSALS
+                    {
+                        host = Host::IsNotAsked;
+                        if let Some(origin) = self.let_kernel_pick()? {
+                            return Ok(origin);
+                        }
+                    }
+                }
+            }
+        }
+        if host == Host::MayBeAsked && self.attempts.all_forbidden() {
+            if let Some(origin) = self.let_kernel_pick()? {
+                return Ok(origin);
+            }
+        }
+
+        let mut retries = 0;
+        while let Some((port, was_in_use)) = second_look.pop() {
+            if self.bind(port)? != Answer::Ours {
+                continue;
+            }
+            if self.use_port(true)? {
+                self.attempts.won_again(was_in_use);
+                return Ok(PortOrigin::Reused);
+            }
+            self.renew()?;
+            retries += 1;
+            if retries > self.seeker.retries() {
+                break;
+            }
+            if self.attempts.purpose() == Purpose::Listen {
+                second_look.push(port, was_in_use);
+            }
+        }
+        Err(no_port(self.attempts))
+    }
+
+    /// What is left when ports cannot be named. None when the kernel found no port either.
+    fn let_kernel_pick(&mut self) -> Result<Option<PortOrigin>, Failure> {
+        set_window(&self.seeker.socket(), None);
+        // Kernels before 4.11, and those with ip_autobind_reuse=1, hand out shared ports when asked with SO_REUSEADDR.
+        for share in [false, true] {
+            self.share(share)?;
+            let mut retries = 0;
+            while self.bind(PICK)? == Answer::Ours {
+                if self.use_port(retries > 0)? {
+                    return Ok(Some(PortOrigin::PickedByKernel));
+                }
+                self.renew()?;
+                retries += 1;
+                if retries > self.seeker.retries() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The host's ports that may be named, as they are now. An error of the seeker's is the outer one.
+    fn host_ports(&mut self, range: Option<Range>) -> Result<Result<Ports, Unreadable>, Failure> {
+        let read = || range.map_or_else(port_range::read_host_range, Ok).and_then(Ports::not_reserved);
+        match read() {
+            Err(Unreadable { errno: libc::EMFILE | libc::ENFILE, .. }) if self.seeker.lend_descriptor() => {
+                let ports = read();
+                self.renew()?;
+                Ok(ports)
+            }
+            ports => Ok(ports),
+        }
+    }
+
+    /// Lets the socket take ports that others hold and share, or not.
+    fn share(&mut self, sharing: bool) -> Result<(), Failure> {
+        self.sharing = sharing;
+        allow_reuse(&self.seeker.socket(), sharing)
+    }
+
+    fn renew(&mut self) -> Result<(), Failure> {
+        self.seeker.renew()?;
+        if self.sharing { allow_reuse(&self.seeker.socket(), true) } else { Ok(()) }
+    }
+
+    fn use_port(&mut self, again: bool) -> Result<bool, Failure> {
+        let used = self.seeker.use_port()?;
+        if !used {
+            self.attempts.lost(again);
+        }
+        Ok(used)
+    }
+
+    /// Asks for a port. After a refusal the socket is as it was, and can ask for another one.
+    fn bind(&mut self, port: u16) -> Result<Answer, Failure> {
+        let mut address = self.seeker.address();
+        address.set_port(port);
+        let Err(error) = self.seeker.socket().bind(&SockAddr::from(address)) else {
+            return Ok(Answer::Ours);
+        };
+        let answer = refusal(error, address)?;
+        // Linux 5.10 to 5.16 leave the socket bound when a cgroup's program forbids the port afterwards.
+        if answer == Answer::Forbidden && picked_port(&self.seeker.socket()).is_ok() {
+            self.renew()?;
+        }
+        Ok(answer)
     }
 }
 
 /// The port number by which bind() is asked to pick one.
-const PICK: u16 = 0;
+pub(crate) const PICK: u16 = 0;
 
-/// A socket that is non-blocking and close-on-exec from the start.
-fn open(address: SocketAddr, kind: Type) -> Result<Socket, Failure> {
-    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
-    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))
-        .map_err(|error| Failure::refused(Step::Socket, error))?;
-    if takes_ipv4_through_ipv6(&address) {
-        // net.ipv6.bindv6only may have set it.
-        socket.set_only_v6(false).map_err(|error| Failure::refused(Step::Setsockopt, error))?;
-    }
-    Ok(socket)
+/// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot do
+/// that.
+pub(crate) fn set_window(socket: &SockRef<'_>, window: Option<Range>) -> bool {
+    let ends = window.map_or(0, |window| u32::from(window.max()) << 16 | u32::from(window.min()));
+    sys::set_option(socket.as_fd(), libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &OptionValue::number(ends)).is_ok()
 }
 
-fn allow_reuse(socket: &Socket) -> Result<(), Failure> {
-    socket.set_reuse_address(true).map_err(|error| Failure::refused(Step::Setsockopt, error))
+pub(crate) fn allow_reuse(socket: &SockRef<'_>, allow: bool) -> Result<(), Failure> {
+    socket.set_reuse_address(allow).map_err(|error| Failure::refused(Step::Setsockopt, error))
 }
 
-/// Whether the socket has the port now. After a refusal it is as it was, and can ask for another one.
-fn bind(socket: &Socket, mut address: SocketAddr, port: u16, attempts: &mut Attempts) -> Result<bool, Failure> {
-    address.set_port(port);
-    let first_look = attempts.look_at_a_port();
-    let outcome = socket.bind(&SockAddr::from(address));
-    let errno = outcome.as_ref().err().and_then(io::Error::raw_os_error);
-    attempts.got_through = !matches!(errno, Some(libc::EADDRINUSE | libc::EACCES | libc::EPERM));
-    match (outcome, errno) {
-        (Ok(()), _) => Ok(true),
-        (Err(_), Some(libc::EADDRINUSE)) => Ok(false),
-        // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
-        (Err(_), Some(libc::EACCES | libc::EPERM)) => {
-            attempts.forbidden += u32::from(first_look);
-            Ok(false)
-        }
-        (Err(error), Some(libc::EADDRNOTAVAIL)) => {
-            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(address) })
-        }
-        (Err(error), _) => Err(Failure::refused(Step::Bind, error)),
-    }
-}
-
-/// Whether the socket listens now. If not, somebody else was first on its port, and it is of no further use. An error when
-/// that has happened too often.
-fn listen(socket: &Socket, wanted: &Wanted, again: bool, attempts: &mut Attempts) -> Result<bool, Failure> {
-    match socket.listen(wanted.backlog) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {
-            attempts.got_through = false;
-            attempts.listens_lost += 1;
-            attempts.ports_lost += u32::from(!again);
-            if attempts.listens_lost > wanted.listen_retries { Err(no_port(attempts)) } else { Ok(false) }
-        }
-        Err(error) => Err(Failure::refused(Step::Listen, error)),
-    }
-}
-
-fn picked_port(socket: &Socket) -> Result<u16, Failure> {
+/// The port a socket has; an error when it has none.
+pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
     let address = socket.local_addr().map_err(|error| Failure::refused(Step::Getsockname, error))?;
     let port = address.as_socket().map_or(0, |address| address.port());
     if port == 0 {
@@ -278,35 +451,38 @@ fn picked_port(socket: &Socket) -> Result<u16, Failure> {
     Ok(port)
 }
 
-/// EADDRINUSE, at the step listen when a port was lost there; EACCES when privilege is all that was missing.
+/// The errno of the system call that finds no port; EACCES when privilege is all that was missing.
 fn no_port(attempts: &Attempts) -> Failure {
-    let step = if attempts.listens_lost > 0 { Step::Listen } else { Step::Bind };
-    let forbidden = attempts.forbidden > 0 && attempts.forbidden == attempts.tried;
-    Failure::no_port(step, if forbidden { libc::EACCES } else { libc::EADDRINUSE })
+    if attempts.purpose() == Purpose::Connect {
+        return Failure::no_port(Step::Connect, libc::EADDRNOTAVAIL);
+    }
+    let step = if attempts.listens_lost() > 0 { Step::Listen } else { Step::Bind };
+    Failure::no_port(step, if attempts.all_forbidden() { libc::EACCES } else { libc::EADDRINUSE })
 }
 
-/// The ports whose listen() was lost, in that order; the oldest are forgotten.
-struct LostPorts {
-    kept: [u16; LOST_PORTS_KEPT],
+/// The ports that are looked at again, in the order they came in; the oldest are forgotten. With each goes whether it was
+/// in use, and not lost.
+struct SecondLook {
+    kept: [(u16, bool); KEPT_FOR_A_SECOND_LOOK],
     oldest: usize,
     count: usize,
 }
 
-impl LostPorts {
-    const NONE: Self = Self { kept: [0; LOST_PORTS_KEPT], oldest: 0, count: 0 };
+impl SecondLook {
+    const NONE: Self = Self { kept: [(0, false); KEPT_FOR_A_SECOND_LOOK], oldest: 0, count: 0 };
 
-    fn push(&mut self, port: u16) {
-        self.kept[(self.oldest + self.count) % LOST_PORTS_KEPT] = port;
-        if self.count < LOST_PORTS_KEPT {
+    fn push(&mut self, port: u16, was_in_use: bool) {
+        self.kept[(self.oldest + self.count) % KEPT_FOR_A_SECOND_LOOK] = (port, was_in_use);
+        if self.count < KEPT_FOR_A_SECOND_LOOK {
             self.count += 1;
         } else {
             self.oldest += 1;
         }
     }
 
-    fn pop(&mut self) -> Option<u16> {
+    fn pop(&mut self) -> Option<(u16, bool)> {
         self.count = self.count.checked_sub(1)?;
-        let port = self.kept[self.oldest % LOST_PORTS_KEPT];
+        let port = self.kept[self.oldest % KEPT_FOR_A_SECOND_LOOK];
         self.oldest += 1;
         Some(port)
     }
@@ -317,13 +493,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_ports_come_back_in_the_order_they_were_lost() {
-        let mut lost = LostPorts::NONE;
-        assert_eq!(lost.pop(), None);
-        (1..=3).for_each(|port| lost.push(port));
-        assert_eq!(lost.pop(), Some(1));
-        (4..=200).for_each(|port| lost.push(port));
-        let kept: Vec<u16> = std::iter::from_fn(|| lost.pop()).collect();
-        assert_eq!(kept, (137..=200).collect::<Vec<_>>());
+    fn ports_come_back_in_the_order_they_were_put_aside() {
+        let mut second_look = SecondLook::NONE;
+        assert_eq!(second_look.pop(), None);
+        (1..=3).for_each(|port| second_look.push(port, false));
+        assert_eq!(second_look.pop(), Some((1, false)));
+        (4..=200).for_each(|port| second_look.push(port, true));
+        let kept: Vec<_> = std::iter::from_fn(|| second_look.pop()).collect();
+        assert_eq!(kept, (137..=200).map(|port| (port, true)).collect::<Vec<_>>());
     }
 }

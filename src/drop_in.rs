@@ -1,0 +1,496 @@
+//! bind(2), listen(2) and connect(2) for a socket that the caller made: the same calls, and more only where they would fail
+//! for want of a port.
+//!
+//! Nothing here waits for a lock or allocates, so that connect() may be called in a signal handler.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::Error;
+use crate::attempts::{Answer, Purpose};
+use crate::error::{Failure, Step};
+use crate::kind::Kind;
+use crate::listener::refusal;
+use crate::port_order::{PortOrder, Randoms, seed_for_this_call, window};
+use crate::port_range::{self, Ports, Range};
+use crate::strategy::{PICK, Seeker, allow_reuse, picked_port, set_window, share_a_port, win_a_port};
+use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
+use crate::{Attempts, DEFAULT_LISTEN_RETRIES, PortOrigin};
+
+/// How many ports connect() looks at before ports are named for it. The kernel passes over a port that somebody bound in
+/// 0.04 microseconds, a whole default range in one millisecond or more (docs/why.md).
+const CONNECT_WINDOW: u32 = 512;
+
+/// How many ports are named before the whole range is left to connect().
+const NAMED_AT_ONCE: usize = 16;
+
+/// What one of the three calls did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Done {
+    /// How the port was won. PickedByKernel: the system call needed no help.
+    pub origin: PortOrigin,
+    /// The ports that were tried.
+    pub attempts: Attempts,
+    /// How long the call took.
+    pub elapsed: Duration,
+}
+
+/// bind(2) for a socket of one's own. On port 0 of a TCP socket it gives a port also where the kernel's own choice finds
+/// none: one that nobody holds, or else one that its holders share. Any other address, family or socket is bind(2)'s.
+///
+/// # Errors
+///
+/// Those of bind(2). The socket is as it was then.
+pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Done, Error> {
+    in_time(|attempts| bind_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+}
+
+/// listen(2) for a socket of one's own, and SO_REUSEADDR on it, so that what it leaves in TIME_WAIT can be taken. Where
+/// another socket was first to listen on a port that [`bind`] chose, it gets another port.
+///
+/// # Errors
+///
+/// Those of listen(2).
+pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Done, Error> {
+    in_time(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
+}
+
+/// connect(2) for a socket of one's own, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
+/// port to connect from, ports are named that listeners left in TIME_WAIT or that others share, until the connection to
+/// this destination is the only one from its port.
+///
+/// # Errors
+///
+/// Those of connect(2), EINPROGRESS included.
+pub fn connect(socket: &impl AsFd, address: &SocketAddr) -> Result<Done, Error> {
+    in_time(|attempts| connect_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+}
+
+/// Runs one of the three calls and adds to its outcome what was tried and how long it took.
+pub(crate) fn in_time(call: impl FnOnce(&mut Attempts) -> Result<PortOrigin, Failure>) -> Result<Done, Error> {
+    let start = Instant::now();
+    let mut attempts = Attempts::default();
+    let outcome = call(&mut attempts);
+    let elapsed = start.elapsed();
+    match outcome {
+        Ok(origin) => Ok(Done { origin, attempts, elapsed }),
+        Err(failure) => Err(Error::new(failure, attempts, elapsed)),
+    }
+}
+
+/// bind(2). On port 0 of a TCP socket the port is found by the strategy.
+pub(crate) fn bind_fd(
+    socket: BorrowedFd<'_>,
+    address: &SockAddr,
+    attempts: &mut Attempts,
+) -> Result<PortOrigin, Failure> {
+    let system_call = || {
+        let outcome = SockRef::from(&socket).bind(address);
+        outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::system_call(Step::Bind, error))
+    };
+    let is_ours = |wanted: &SocketAddr| wanted.port() == PICK && is_tcp(socket) && !is_marked(socket);
+    let Some(wanted) = address.as_socket().filter(is_ours) else {
+        // Marked: the caller wants the address alone, IP_BIND_ADDRESS_NO_PORT.
+        return system_call();
+    };
+    *attempts = Attempts::on(Purpose::Listen, &wanted);
+    let own = OwnSettings::put_aside(socket);
+    let outcome = if own.window.is_some() {
+        in_own_window(socket, wanted, &own, system_call, attempts)
+    } else {
+        win_a_port(&mut Caller::new(socket, wanted, Use::Nothing), None, attempts)
+    };
+    own.restore(socket, matches!(outcome, Ok(PortOrigin::Reused)));
+    if outcome.is_ok() {
+        mark(socket, true);
+    }
+    outcome
+}
+
+/// The caller has confined the socket to a window of the host's range: the kernel's search is short there, and names are
+/// tried in what both have in common.
+fn in_own_window(
+    socket: BorrowedFd<'_>,
+    wanted: SocketAddr,
+    own: &OwnSettings,
+    system_call: impl Fn() -> Result<PortOrigin, Failure>,
+    attempts: &mut Attempts,
+) -> Result<PortOrigin, Failure> {
+    match system_call() {
+        Err(failure) if failure.errno() == Some(libc::EADDRINUSE) => match own.ports() {
+            Some(ports) => share_a_port(&mut Caller::new(socket, wanted, Use::Nothing), &ports, attempts),
+            None => Err(failure),
+        },
+        outcome => outcome.map(|_| PortOrigin::Free),
+    }
+}
+
+/// listen(2), and SO_REUSEADDR. Where another socket was first on a port that [`bind_fd`] found, or where a socket without a
+/// port would need one, the strategy finds another.
+pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
+    let reference = SockRef::from(&socket);
+    let failure = match reference.listen(backlog) {
+        Ok(()) => {
+            if is_tcp(socket) {
+                mark(socket, false);
+                allow_reuse(&reference, true)?;
+            }
+            return Ok(PortOrigin::Free);
+        }
+        Err(error) => Failure::system_call(Step::Listen, error),
+    };
+    if failure.errno() != Some(libc::EADDRINUSE) || !is_tcp(socket) {
+        return Err(failure);
+    }
+    let Some(mut address) = reference.local_addr().ok().and_then(|address| address.as_socket()) else {
+        return Err(failure);
+    };
+    let has_port = address.port() != PICK;
+    if has_port && !is_marked(socket) {
+        return Err(failure);
+    }
+    address.set_port(PICK);
+    *attempts = Attempts::on(Purpose::Listen, &address);
+    mark(socket, false);
+    let own = OwnSettings::put_aside(socket);
+    let mut caller = Caller::new(socket, address, Use::Listen(backlog));
+    if has_port {
+        attempts.lost(false);
+        caller.renew()?;
+        allow_reuse(&reference, false)?;
+    }
+    let outcome = win_a_port(&mut caller, None, attempts);
+    own.restore(socket, outcome.is_ok());
+    outcome
+}
+
+/// connect(2), with SO_REUSEADDR. Where it finds no port, ports are named for it.
+pub(crate) fn connect_fd(
+    socket: BorrowedFd<'_>,
+    address: &SockAddr,
+    attempts: &mut Attempts,
+) -> Result<PortOrigin, Failure> {
+    let reference = SockRef::from(&socket);
+    let system_call = || {
+        let outcome = reference.connect(address);
+        outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::system_call(Step::Connect, error))
+    };
+    let Some(destination) = address.as_socket().filter(|_| is_tcp(socket)) else {
+        return system_call();
+    };
+    *attempts = Attempts::on(Purpose::Connect, &destination);
+    allow_reuse(&reference, true).map_err(|Failure { source, .. }| Failure::system_call(Step::Connect, source))?;
+    let own = OwnSettings::window_of(socket);
+    if own.window.is_none() {
+        let mut randoms = Randoms(seed_for_this_call());
+        if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW) {
+            let window = window(range, CONNECT_WINDOW, randoms.next());
+            set_window(&reference, Some(beside(destination.port(), window)));
+        }
+    }
+    let outcome = system_call();
+    own.restore_window(socket);
+    match outcome {
+        Err(failure) if failure.errno() == Some(libc::EADDRNOTAVAIL) => {
+            name_ports(socket, address, destination, &own, failure, attempts)
+        }
+        outcome => outcome,
+    }
+}
+
+/// The larger part of the window beside a port. A socket that connects from the port it connects to would talk to itself.
+fn beside(port: u16, window: Range) -> Range {
+    if !window.contains(port) {
+        return window;
+    }
+    let below = Range::new(window.min(), port.saturating_sub(1));
+    let above = Range::new(port.saturating_add(1), window.max());
+    below.into_iter().chain(above).filter(|part| !part.contains(port)).max_by_key(|part| part.span()).unwrap_or(window)
+}
+
+/// connect() found no port in its window. First some ports are named; then the rest of the range is left to connect(), which
+/// shares the ports of other connections; then every port is named.
+fn name_ports(
+    socket: BorrowedFd<'_>,
+    address: &SockAddr,
+    destination: SocketAddr,
+    own: &OwnSettings,
+    failure: Failure,
+    attempts: &mut Attempts,
+) -> Result<PortOrigin, Failure> {
+    let reference = SockRef::from(&socket);
+    let local = match reference.local_addr().ok().and_then(|local| local.as_socket()) {
+        // The caller chose the port, and the connection exists already.
+        Some(local) if local.port() != PICK => return Err(failure),
+        Some(local) => local,
+        None => return Err(failure),
+    };
+    let source = match source_towards(socket, local, address) {
+        // There is no way to the destination, whatever the port.
+        Err(error) if error.raw_os_error() != Some(libc::EAGAIN) => return Err(failure),
+        Err(_) => local,
+        Ok(source) => source,
+    };
+    let to_itself = source.ip().to_canonical() == destination.ip().to_canonical();
+    let Some(ports) = own.ports() else {
+        let outcome = reference.connect(address).map(|()| PortOrigin::PickedByKernel);
+        return outcome.map_err(|error| Failure::system_call(Step::Connect, error));
+    };
+    let never_from = to_itself.then(|| destination.port());
+    let mut caller = Caller::new(socket, source, Use::Connect { to: address, never_from });
+    let outcome = caller.connect_from_some(&ports, attempts).and_then(|origin| match origin {
+        Some(origin) => Ok(origin),
+        None => match caller.connect_from_any(&ports, own)? {
+            Some(origin) => Ok(origin),
+            None => share_a_port(&mut caller, &ports, attempts),
+        },
+    });
+    own.restore_window(socket);
+    if outcome.as_ref().is_err_and(Failure::is_for_want_of_a_port) && picked_port(&reference).is_ok() {
+        // The last socket is bound to a port of no use; the caller had one that was not.
+        let _ = caller.renew().and_then(|()| allow_reuse(&reference, true));
+    }
+    outcome
+}
+
+/// Where a connection would come from: the address that the caller bound, or else the one that the route has. The wildcard
+/// would do to bind a port, but then a listener on any address of the host would be in the way.
+fn source_towards(socket: BorrowedFd<'_>, local: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
+    if !local.ip().is_unspecified() {
+        return Ok(local);
+    }
+    let domain = if local.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let unreachable = || io::Error::from_raw_os_error(libc::EAGAIN);
+    // A UDP socket asks for the route and sends nothing. For want of a descriptor, or of a port, the wildcard has to do.
+    let scout = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP)).map_err(|_| unreachable())?;
+    for (level, name) in [(libc::SOL_SOCKET, libc::SO_BINDTODEVICE), (libc::SOL_SOCKET, libc::SO_MARK)] {
+        if let Ok(value) = sys::get_option(socket, level, name) {
+            if sys::get_option(scout.as_fd(), level, name).is_ok_and(|default| default != value) {
+                sys::set_option(scout.as_fd(), level, name, &value).map_err(|_| unreachable())?;
+            }
+        }
+    }
+    scout.connect(address)?;
+    let mut source = scout.local_addr()?.as_socket().ok_or_else(unreachable)?;
+    source.set_port(PICK);
+    Ok(source)
+}
+
+/// A socket's own settings that the strategy changes meanwhile.
+struct OwnSettings {
+    reuse: bool,
+    window: Option<OptionValue>,
+}
+
+impl OwnSettings {
+    fn window_of(socket: BorrowedFd<'_>) -> Self {
+        let window = sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).ok();
+        Self { reuse: true, window: window.filter(|window| window.as_number() != 0) }
+    }
+
+    /// Takes SO_REUSEADDR away, so that a port that nobody holds is not shared before it is listened on.
+    fn put_aside(socket: BorrowedFd<'_>) -> Self {
+        let reuse = SockRef::from(&socket).reuse_address().unwrap_or(false);
+        if reuse {
+            let _ = allow_reuse(&SockRef::from(&socket), false);
+        }
+        Self { reuse, ..Self::window_of(socket) }
+    }
+
+    /// `sharing`: the port is shared, so that SO_REUSEADDR has to stay.
+    fn restore(&self, socket: BorrowedFd<'_>, sharing: bool) {
+        let _ = allow_reuse(&SockRef::from(&socket), self.reuse || sharing);
+        self.restore_window(socket);
+    }
+
+    fn restore_window(&self, socket: BorrowedFd<'_>) {
+        // Fails before Linux 6.3, where there is nothing to restore.
+        match &self.window {
+            None => _ = set_window(&SockRef::from(&socket), None),
+            Some(window) => _ = sys::set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, window),
+        }
+    }
+
+    /// The ports that may be named: those of the host's range, inside the window, that are not reserved. None when that
+    /// cannot be known.
+    fn ports(&self) -> Option<Ports> {
+        let host = port_range::read_host_range().ok()?;
+        let range = match self.window.map(|window| window.as_number()) {
+            None => host,
+            // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
+            Some(ends) => {
+                let (low, high) = (ends as u16, (ends >> 16) as u16);
+                let min = if host.contains(low) { low } else { host.min() };
+                let max = if host.contains(high) { high } else { host.max() };
+                Range::new(min, max).unwrap_or(host)
+            }
+        };
+        Ports::not_reserved(range).ok()
+    }
+}
+
+/// Marks the socket as one whose port [`bind_fd`] chose, so that [`listen_fd`] may choose another one. IP_BIND_ADDRESS_NO_PORT
+/// (Linux 4.2) means nothing to a socket that is bound, and nobody sets it on one.
+fn mark(socket: BorrowedFd<'_>, marked: bool) {
+    let value = OptionValue::number(u32::from(marked));
+    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &value);
+}
+
+fn is_marked(socket: BorrowedFd<'_>) -> bool {
+    let mark = sys::get_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    mark.is_ok_and(|mark| mark.as_number() != 0)
+}
+
+fn is_tcp(socket: BorrowedFd<'_>) -> bool {
+    matches!(SockRef::from(&socket).protocol(), Ok(Some(Protocol::TCP)))
+}
+
+/// What the caller's socket needs a port for.
+#[derive(Clone, Copy)]
+enum Use<'a> {
+    Nothing,
+    Listen(i32),
+    Connect { to: &'a SockAddr, never_from: Option<u16> },
+}
+
+/// The seeker behind the three calls: the socket under the caller's number, whichever it is by now.
+struct Caller<'a> {
+    socket: BorrowedFd<'a>,
+    address: SocketAddr,
+    purpose: Use<'a>,
+    kind: Option<Kind>,
+}
+
+impl<'a> Caller<'a> {
+    fn new(socket: BorrowedFd<'a>, address: SocketAddr, purpose: Use<'a>) -> Self {
+        Self { socket, address, purpose, kind: None }
+    }
+
+    /// Names ports until one can be bound or some have been refused. None when that gave no connection; then the socket
+    /// has no port.
+    fn connect_from_some(&mut self, ports: &Ports, attempts: &mut Attempts) -> Result<Option<PortOrigin>, Failure> {
+        attempts.begin_pass(ports);
+        for port in PortOrder::new(ports, seed_for_this_call()).take(NAMED_AT_ONCE) {
+            let mut from = self.address;
+            from.set_port(port);
+            let answer = match self.socket().bind(&SockAddr::from(from)) {
+                Ok(()) => Answer::Ours,
+                Err(error) => refusal(error, from)?,
+            };
+            attempts.count(1, answer);
+            if answer == Answer::Ours {
+                if self.use_port()? {
+                    return Ok(Some(PortOrigin::Reused));
+                }
+                self.renew()?;
+                allow_reuse(&self.socket(), true)?;
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// connect() without a window, or with two that leave out the port it must not come from.
+    fn connect_from_any(&mut self, ports: &Ports, own: &OwnSettings) -> Result<Option<PortOrigin>, Failure> {
+        let Use::Connect { to, never_from } = self.purpose else {
+            return Ok(None);
+        };
+        let range = ports.range();
+        let parts = match never_from.filter(|&port| range.contains(port)) {
+            None => [None, None],
+            Some(port) => {
+                [Range::new(range.min(), port - 1), port.checked_add(1).and_then(|port| Range::new(port, range.max()))]
+            }
+        };
+        own.restore_window(self.socket);
+        let mut windows = parts.iter().flatten();
+        let mut window = windows.next();
+        loop {
+            if let Some(&window) = window {
+                set_window(&self.socket(), Some(window));
+            }
+            match self.socket().connect(to) {
+                Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {}
+                outcome => {
+                    let outcome = outcome.map(|()| Some(PortOrigin::PickedByKernel));
+                    return outcome.map_err(|error| Failure::system_call(Step::Connect, error));
+                }
+            }
+            window = windows.next();
+            if window.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Seeker for Caller<'_> {
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.socket)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn use_port(&mut self) -> Result<bool, Failure> {
+        let socket = self.socket();
+        match self.purpose {
+            Use::Nothing => Ok(true),
+            Use::Listen(backlog) => match socket.listen(backlog) {
+                Ok(()) => Ok(true),
+                Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(false),
+                Err(error) => Err(Failure::system_call(Step::Listen, error)),
+            },
+            Use::Connect { to, never_from } => {
+                if never_from.is_some() && picked_port(&socket).ok() == never_from {
+                    return Ok(false);
+                }
+                match socket.connect(to) {
+                    Ok(()) => Ok(true),
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) => {
+                        Ok(false)
+                    }
+                    Err(error) => Err(Failure::system_call(Step::Connect, error)),
+                }
+            }
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), Failure> {
+        if self.kind.is_none() {
+            self.kind = Some(Kind::of(self.socket)?);
+        }
+        match &self.kind {
+            Some(kind) => kind.replace(self.socket),
+            None => Ok(()),
+        }
+    }
+
+    fn retries(&self) -> u32 {
+        DEFAULT_LISTEN_RETRIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_leaves_out_the_port_that_is_connected_to() {
+        let range = |min, max| Range::new(min, max).unwrap();
+        assert_eq!(beside(9, range(10, 20)), range(10, 20));
+        assert_eq!(beside(10, range(10, 20)), range(11, 20));
+        assert_eq!(beside(20, range(10, 20)), range(10, 19));
+        assert_eq!(beside(12, range(10, 20)), range(13, 20));
+        assert_eq!(beside(18, range(10, 20)), range(10, 17));
+        assert_eq!(beside(1, range(1, 3)), range(2, 3));
+        assert_eq!(beside(65_535, range(65_533, 65_535)), range(65_533, 65_534));
+        assert_eq!(beside(7, range(7, 7)), range(7, 7));
+    }
+}

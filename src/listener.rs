@@ -1,0 +1,193 @@
+//! The sockets that this library opens itself: which family they have, and what is set on them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::address::{LocalAddress, takes_ipv4_through_ipv6};
+use crate::attempts::{Answer, Purpose};
+use crate::error::{Cause, Failure, Step};
+use crate::port_order::{PortOrder, seed_for_this_call};
+use crate::port_range::{self, Ports, Range};
+use crate::strategy::{PICK, Seeker, allow_reuse, picked_port, win_a_port};
+use crate::{Attempts, Family, PortOrigin};
+
+/// A socket on a port of its own.
+pub(crate) struct Won {
+    pub(crate) socket: Socket,
+    pub(crate) family: Family,
+    pub(crate) port: u16,
+    pub(crate) origin: PortOrigin,
+}
+
+/// A TCP socket that listens on a port of `named`, or else of the host's range.
+pub(crate) fn tcp_listener(
+    address: LocalAddress,
+    named: Option<Range>,
+    backlog: i32,
+    retries: u32,
+    attempts: &mut Attempts,
+) -> Result<Won, Failure> {
+    on_first_family(address, Purpose::Listen, attempts, |address, attempts| {
+        let mut listener = Listener { socket: Some(open(address, Type::STREAM)?), address, backlog, retries };
+        let origin = win_a_port(&mut listener, named, attempts)?;
+        let socket = listener.into_socket()?;
+        // Asked for, although most ports were named: a cgroup's program may have changed it.
+        let port = picked_port(&SockRef::from(&socket))?;
+        Ok(Won { socket, family: Family::of(&address), port, origin })
+    })
+}
+
+/// A UDP socket that is alone on a port of `named`, or else of the host's range.
+///
+/// The kernel's own search for UDP finds every free port, and costs little in a full range (`udp_lib_get_port` has a bitmap),
+/// so ports are named only where the caller names them. SO_REUSEADDR is never set: with it the kernel gives one UDP port to
+/// several sockets and each datagram to one of them.
+pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: &mut Attempts) -> Result<Won, Failure> {
+    on_first_family(address, Purpose::Datagrams, attempts, |address, attempts| {
+        let socket = open(address, Type::DGRAM)?;
+        match named.map(Ports::exactly) {
+            None => match bind(&socket, address, PICK)? {
+                Answer::Ours => {}
+                refused => {
+                    if let Ok(range) = port_range::read_host_range() {
+                        attempts.in_range(range);
+                    }
+                    return Err(no_udp_port(refused));
+                }
+            },
+            Some(ports) => {
+                attempts.begin_pass(&ports);
+                let mut order = PortOrder::new(&ports, seed_for_this_call()).take(ports.usable() as usize);
+                loop {
+                    let Some(port) = order.next() else {
+                        let refused = if attempts.all_forbidden() { Answer::Forbidden } else { Answer::InUse };
+                        return Err(no_udp_port(refused));
+                    };
+                    let answer = bind(&socket, address, port)?;
+                    attempts.count(1, answer);
+                    if answer == Answer::Ours {
+                        break;
+                    }
+                }
+            }
+        }
+        let port = picked_port(&SockRef::from(&socket))?;
+        Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Free })
+    })
+}
+
+fn no_udp_port(refused: Answer) -> Failure {
+    Failure::no_port(Step::Bind, if refused == Answer::Forbidden { libc::EACCES } else { libc::EADDRINUSE })
+}
+
+/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6. A port that was
+/// refused or lost is no reason to change the family: two processes would end up on one port number.
+fn on_first_family(
+    address: LocalAddress,
+    purpose: Purpose,
+    attempts: &mut Attempts,
+    mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Won, Failure>,
+) -> Result<Won, Failure> {
+    let mut try_on = |address| {
+        *attempts = Attempts::on(purpose, &address);
+        try_on(address, attempts)
+    };
+    let (first, fallback) = address.candidates();
+    match (try_on(first), fallback) {
+        (Err(failure), Some(fallback)) if failure.no_such_family() => try_on(fallback),
+        (outcome, _) => outcome,
+    }
+}
+
+/// A socket that is non-blocking and close-on-exec from the start.
+fn open(address: SocketAddr, kind: Type) -> Result<Socket, Failure> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))
+        .map_err(|error| Failure::refused(Step::Socket, error))?;
+    if takes_ipv4_through_ipv6(&address) {
+        // net.ipv6.bindv6only may have set it. A sandbox may refuse to clear it although it is clear.
+        if let Err(error) = socket.set_only_v6(false) {
+            if !matches!(socket.only_v6(), Ok(false)) {
+                return Err(Failure::refused(Step::Setsockopt, error));
+            }
+        }
+    }
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, mut address: SocketAddr, port: u16) -> Result<Answer, Failure> {
+    address.set_port(port);
+    match socket.bind(&SockAddr::from(address)) {
+        Ok(()) => Ok(Answer::Ours),
+        Err(error) => refusal(error, address),
+    }
+}
+
+/// What an error of bind() means for the port that was asked for.
+pub(crate) fn refusal(error: io::Error, address: SocketAddr) -> Result<Answer, Failure> {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => Ok(Answer::InUse),
+        // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
+        Some(libc::EACCES | libc::EPERM) => Ok(Answer::Forbidden),
+        Some(libc::EADDRNOTAVAIL) => {
+            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(address) })
+        }
+        _ => Err(Failure::refused(Step::Bind, error)),
+    }
+}
+
+/// The seeker behind [`tcp_listener`].
+struct Listener {
+    /// None after lend_descriptor() only.
+    socket: Option<Socket>,
+    address: SocketAddr,
+    backlog: i32,
+    retries: u32,
+}
+
+impl Listener {
+    fn into_socket(self) -> Result<Socket, Failure> {
+        self.socket.ok_or_else(|| Failure::refused(Step::Socket, io::Error::from_raw_os_error(libc::EBADF)))
+    }
+}
+
+impl Seeker for Listener {
+    fn socket(&self) -> SockRef<'_> {
+        match &self.socket {
+            Some(socket) => SockRef::from(socket),
+            None => unreachable!("renew() follows lend_descriptor()"),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn use_port(&mut self) -> Result<bool, Failure> {
+        let socket = self.socket();
+        match socket.listen(self.backlog) {
+            // Not before: another socket could have shared the port and listened first.
+            Ok(()) => allow_reuse(&socket, true).map(|()| true),
+            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(false),
+            Err(error) => Err(Failure::refused(Step::Listen, error)),
+        }
+    }
+
+    /// Closes the old socket first: its descriptor may be the last one.
+    fn renew(&mut self) -> Result<(), Failure> {
+        self.socket = None;
+        self.socket = Some(open(self.address, Type::STREAM)?);
+        Ok(())
+    }
+
+    fn lend_descriptor(&mut self) -> bool {
+        self.socket = None;
+        true
+    }
+
+    fn retries(&self) -> u32 {
+        self.retries
+    }
+}
