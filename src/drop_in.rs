@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -21,7 +22,7 @@ use crate::strategy::{PICK, Seeker, allow_reuse, picked_port, set_window, share_
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, DEFAULT_LISTEN_RETRIES, PortOrigin};
 
-/// How many ports connect() looks at before ports are named for it. The kernel passes over a port that somebody bound in
+/// How many ports a crowded connect() looks at before ports are named for it. The kernel passes over a port that somebody bound in
 /// 0.04 microseconds, a whole default range in one millisecond or more (docs/why.md).
 const CONNECT_WINDOW: u32 = 512;
 
@@ -185,22 +186,39 @@ pub(crate) fn connect_fd(
     };
     *attempts = Attempts::on(Purpose::Connect, &destination);
     allow_reuse(&reference, true).map_err(|Failure { source, .. }| Failure::system_call(Step::Connect, source))?;
-    let own = OwnSettings::window_of(socket);
-    if own.window.is_none() {
-        let mut randoms = Randoms(seed_for_this_call());
-        if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW) {
-            let window = window(range, CONNECT_WINDOW, randoms.next());
-            set_window(&reference, Some(beside(destination.port(), window)));
-        }
-    }
-    let outcome = system_call();
-    own.restore_window(socket);
+    let crowded = CROWDED.load(Ordering::Relaxed);
+    let outcome = if crowded { in_a_window(socket, destination, system_call) } else { system_call() };
     match outcome {
         Err(failure) if failure.errno() == Some(libc::EADDRNOTAVAIL) => {
-            name_ports(socket, address, destination, &own, failure, attempts)
+            name_ports(socket, address, destination, crowded, failure, attempts)
         }
-        outcome => outcome,
+        outcome => {
+            if crowded && outcome.is_ok() {
+                CROWDED.store(false, Ordering::Relaxed);
+            }
+            outcome
+        }
     }
+}
+
+/// Whether the kernel found no port for the last connection of this process. To find none in the default range takes it a
+/// millisecond or more; as long as it does, it is given a part of the range to look at.
+static CROWDED: AtomicBool = AtomicBool::new(false);
+
+/// connect() that looks at a part of the range only, unless the caller has confined it already.
+#[cold]
+#[inline(never)]
+fn in_a_window<T>(socket: BorrowedFd<'_>, destination: SocketAddr, system_call: impl FnOnce() -> T) -> T {
+    let own = OwnSettings::window_of(socket);
+    let believed = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW);
+    let Some(range) = believed.filter(|_| own.window.is_none()) else {
+        return system_call();
+    };
+    let window = window(range, CONNECT_WINDOW, Randoms(seed_for_this_call()).next());
+    set_window(&SockRef::from(&socket), Some(beside(destination.port(), window)));
+    let outcome = system_call();
+    own.restore_window(socket);
+    outcome
 }
 
 /// The larger part of the window beside a port. A socket that connects from the port it connects to would talk to itself.
@@ -213,13 +231,15 @@ fn beside(port: u16, window: Range) -> Range {
     below.into_iter().chain(above).filter(|part| !part.contains(port)).max_by_key(|part| part.span()).unwrap_or(window)
 }
 
-/// connect() found no port in its window. First some ports are named; then the rest of the range is left to connect(), which
-/// shares the ports of other connections; then every port is named.
+/// connect() found no port, in a window or anywhere. First some ports are named; then, after a window, the whole range is
+/// left to connect(), which shares the ports of other connections; then every port is named.
+#[cold]
+#[inline(never)]
 fn name_ports(
     socket: BorrowedFd<'_>,
     address: &SockAddr,
     destination: SocketAddr,
-    own: &OwnSettings,
+    in_window: bool,
     failure: Failure,
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
@@ -236,16 +256,21 @@ fn name_ports(
         Err(_) => local,
         Ok(source) => source,
     };
+    CROWDED.store(true, Ordering::Relaxed);
+    let own = OwnSettings::window_of(socket);
     let to_itself = source.ip().to_canonical() == destination.ip().to_canonical();
     let Some(ports) = own.ports() else {
-        let outcome = reference.connect(address).map(|()| PortOrigin::PickedByKernel);
-        return outcome.map_err(|error| Failure::system_call(Step::Connect, error));
+        // Nothing can be named. In a window, connect() has not seen everything.
+        let outcome = if in_window { reference.connect(address) } else { return Err(failure) };
+        return outcome
+            .map(|()| PortOrigin::PickedByKernel)
+            .map_err(|error| Failure::system_call(Step::Connect, error));
     };
     let never_from = to_itself.then(|| destination.port());
     let mut caller = Caller::new(socket, source, Use::Connect { to: address, never_from });
     let outcome = caller.connect_from_some(&ports, attempts).and_then(|origin| match origin {
         Some(origin) => Ok(origin),
-        None => match caller.connect_from_any(&ports, own)? {
+        None => match if in_window { caller.connect_from_any(&ports, &own)? } else { None } {
             Some(origin) => Ok(origin),
             None => share_a_port(&mut caller, &ports, attempts),
         },

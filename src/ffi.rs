@@ -295,8 +295,7 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
 /// Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, and there is a way to the destination), ports are
 /// named with bind(2) until one gives the connection: those that listeners left in TIME_WAIT, and those that others share,
 /// if no connection to this destination exists from there. Reserved ports are passed over, and the port of the destination
-/// when that is this host: the socket would connect to itself. (connect(2) itself may do so, where it is not confined by
-/// IP_LOCAL_PORT_RANGE: before Linux 6.3.)
+/// when that is this host: the socket would connect to itself. (connect(2) itself may do so; what it does is left alone.)
 ///
 /// The first port is named on the caller's socket. When its connection exists already, the socket is spent, because a bound
 /// socket cannot be unbound, and a fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
