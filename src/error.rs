@@ -94,6 +94,11 @@ impl Failure {
         Self { step, source: io::Error::from_raw_os_error(errno), cause: Cause::NoPort }
     }
 
+    /// Who holds the ports cannot be found out. It is no call that opens something which fails; the step means nothing.
+    pub(crate) fn no_census(what: &'static str, errno: i32) -> Self {
+        Self { step: Step::Socket, source: io::Error::from_raw_os_error(errno), cause: Cause::Option(what) }
+    }
+
     /// Whether the host has no such address family, so that another one may do.
     pub(crate) fn no_such_family(&self) -> bool {
         matches!(

@@ -29,16 +29,20 @@
 
 mod address;
 mod attempts;
+mod census;
 mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
 mod options;
 mod port_order;
 mod port_range;
+mod proc_net_tcp;
+mod sock_diag;
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;
 
 pub use attempts::{Attempts, Family, PortOrigin};
+pub use census::{Census, CensusSource, Holders};
 pub use error::{Error, Step};
 pub use options::{DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Opened, Options, setup_listener, share_port};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, Socket, Type};
 
 use crate::address::{LocalAddress, Unusable};
+use crate::census::{self, Census, Transport};
 use crate::error::Failure;
 use crate::port_range::{Ports, with_host_ports};
 use crate::strategy::{self, Wanted, Won};
@@ -121,6 +122,32 @@ impl<'a> Options<'a> {
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
         self.open(strategy::udp_socket)
+    }
+
+    /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, a log line,
+    /// or an operator. The backlog and the retries do not matter.
+    ///
+    /// It takes about as long as a call that finds no port, half a second at most, and maps 96 KiB meanwhile; nothing is
+    /// bound, and nobody is disturbed.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for options that cannot be used; ENOENT when the host's port range cannot be read and the options name none;
+    /// what open(2) says of /proc/net/tcp, when netlink is refused as well; ENOMEM.
+    pub fn census(&self) -> io::Result<Census> {
+        self.census_of(Transport::Tcp).map_err(|failure| failure.source)
+    }
+
+    pub(crate) fn census_of(&self, transport: Transport) -> Result<Census, Failure> {
+        let address = self.validated_address()?;
+        match &self.ports {
+            Some(named) => census::take(transport, address, &named_ports(named)?),
+            None => with_host_ports(Instant::now(), |ports| {
+                let ports =
+                    ports.ok_or_else(|| Failure::no_census("the host's port range cannot be read", libc::ENOENT))?;
+                census::take(transport, address, ports)
+            }),
+        }
     }
 
     fn open<S: From<Socket>>(
