@@ -36,6 +36,13 @@
       0, 0, 0, 0, 0, 0, 0, "" }
 
 /*
+ * A census to be filled: IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
+ */
+#define IC_LISTENER_CENSUS_INIT \
+    { sizeof(IcListenerCensus), 0, IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, \
+      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
+
+/*
  * The size of the message in a report, its terminating NUL included.
  */
 #define IC_LISTENER_MESSAGE_SIZE 256
@@ -106,6 +113,26 @@ typedef enum IcListenerPortOrigin
      */
     IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL = 3,
 } IcListenerPortOrigin;
+
+/*
+ * Where a census comes from.
+ */
+typedef enum IcListenerCensusSource
+{
+    /*
+     * There is none.
+     */
+    IC_LISTENER_CENSUS_SOURCE_NONE = 0,
+    /*
+     * The kernel, over netlink: sock_diag(7). It shows sockets that are bound and neither listen nor connect on Linux 6.8
+     * and later.
+     */
+    IC_LISTENER_CENSUS_SOURCE_NETLINK = 1,
+    /*
+     * /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They never show such sockets.
+     */
+    IC_LISTENER_CENSUS_SOURCE_PROC = 2,
+} IcListenerCensusSource;
 
 /*
  * What a listener should be like. Initialize it with IC_LISTENER_OPTIONS_INIT, which stands for the defaults, and set what
@@ -209,6 +236,91 @@ typedef struct IcListenerReport
     char message[IC_LISTENER_MESSAGE_SIZE];
 } IcListenerReport;
 
+/*
+ * Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size has
+ * to be set before.
+ *
+ * A port is counted once, by the strongest of its holders, in the order of the members: a port with a listener and its
+ * connections counts as listening. IPv4 and IPv6 on one port are one holder.
+ */
+typedef struct IcListenerCensus
+{
+    /*
+     * sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. A greater one, of a later version of this header, is
+     * taken too: what this library does not know becomes 0. When it is less, or above 4096, the call fails with EINVAL and
+     * leaves the census as it was. The struct will only ever grow at its end.
+     */
+    size_t size;
+    /*
+     * The errno of the failure; 0 on success.
+     */
+    int error;
+    /*
+     * Who said so.
+     */
+    enum IcListenerCensusSource source;
+    /*
+     * 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+     */
+    int complete;
+    /*
+     * The lowest port of the range that was counted.
+     */
+    int port_min;
+    /*
+     * The highest port of that range.
+     */
+    int port_max;
+    /*
+     * How many ports it has, those not counted that the host reserves.
+     */
+    uint32_t ports;
+    /*
+     * On how many of them a socket listens (LISTEN).
+     */
+    uint32_t ports_listening;
+    /*
+     * On how many of them a socket is bound, and neither listens nor connects.
+     */
+    uint32_t ports_bound;
+    /*
+     * How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
+     */
+    uint32_t ports_connected;
+    /*
+     * How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2, CLOSING,
+     * LAST_ACK).
+     */
+    uint32_t ports_closing;
+    /*
+     * How many of them are in TIME_WAIT: nobody has them, and the kernel keeps them for up to 60 seconds. Those whose
+     * sockets had SO_REUSEADDR can be listened on all the same. Linux does not show which have it.
+     */
+    uint32_t ports_time_wait;
+    /*
+     * On how many of them nobody was seen: they are free, or bound where the source does not show it.
+     */
+    uint32_t ports_unheld;
+    /*
+     * In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none.
+     */
+    uint32_t time_wait_next_s;
+    /*
+     * In how many seconds all of them are free, rounded up; 0 when there is none.
+     */
+    uint32_t time_wait_last_s;
+    /*
+     * How long the census took, in nanoseconds.
+     */
+    uint64_t elapsed_ns;
+    /*
+     * One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the next is
+     * free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its wording may
+     * change.
+     */
+    char message[IC_LISTENER_MESSAGE_SIZE];
+} IcListenerCensus;
+
 #ifdef __cplusplus
 extern "C" {
 #endif /* __cplusplus */
@@ -286,6 +398,30 @@ int ic_listener_open_udp(const struct IcListenerOptions *options,
  * shared loses datagrams). fd stays the caller's.
  */
 int ic_listener_share_port(int fd);
+
+/*
+ * Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator. It binds
+ * nothing and disturbs nobody.
+ *
+ * Only sockets are counted that keep a listener from the address in the options; from the wildcard all do. options may be
+ * NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is filled on success
+ * and on failure, unless its size is wrong.
+ *
+ * The call takes about as long as one that finds no port in that range, and never longer than half a second. It maps 96 KiB
+ * of memory meanwhile, opens one descriptor at a time, and calls no malloc(3). Where the kernel has sock_diag as a module
+ * that is not loaded, the first call has it loaded, as ss(8) does.
+ *
+ * Returns 0, or -1 with errno:
+ *   EINVAL   census is NULL or has another size, or an option cannot be used
+ *   ENOENT   the host's port range cannot be read, and the options name none; or netlink is refused, and there is no /proc
+ *   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp
+ *   ENOTRECOVERABLE  a bug of this library
+ *
+ * Pointers: options and census are NULL or point to their struct, with its size set; options->address is NULL or points to a
+ * NUL-terminated string.
+ */
+int ic_listener_census(const struct IcListenerOptions *options,
+                       struct IcListenerCensus *census);
 
 /*
  * The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown
