@@ -33,7 +33,8 @@
  */
 #define IC_LISTENER_REPORT_INIT \
     { sizeof(IcListenerReport), 0, IC_LISTENER_STEP_NONE, 0, IC_LISTENER_PORT_ORIGIN_NONE, \
-      0, 0, 0, 0, 0, 0, 0, "" }
+      0, 0, 0, 0, 0, 0, 0, "", \
+      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * A census to be filled: IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
@@ -124,8 +125,8 @@ typedef enum IcListenerCensusSource
      */
     IC_LISTENER_CENSUS_SOURCE_NONE = 0,
     /*
-     * The kernel, over netlink: sock_diag(7). It shows sockets that are bound and neither listen nor connect on Linux 6.8
-     * and later.
+     * The kernel, over netlink: sock_diag(7). Linux 6.8 and later show sockets that are bound and neither listen nor
+     * connect.
      */
     IC_LISTENER_CENSUS_SOURCE_NETLINK = 1,
     /*
@@ -225,20 +226,65 @@ typedef struct IcListenerReport
      */
     uint32_t listens_lost;
     /*
-     * How long the call took, in nanoseconds.
+     * How long the call took, in nanoseconds, the census included.
      */
     uint64_t elapsed_ns;
     /*
      * One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
      * "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
+     * When ports are in use it says by whom, for example "no port to listen on in 40000-40063: 64 tried, 64 in use: 50
+     * in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners".
      * Its wording may change: decide by error and step.
      */
     char message[IC_LISTENER_MESSAGE_SIZE];
+    /*
+     * Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
+     * IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
+     */
+    enum IcListenerCensusSource census_source;
+    /*
+     * 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+     */
+    int census_complete;
+    /*
+     * On how many ports of the range a socket listens. A port is counted once, by the strongest of its holders, in the
+     * order of these members; see IcListenerCensus. For a UDP socket the holders are UDP sockets, bound or connected.
+     */
+    uint32_t ports_listening;
+    /*
+     * On how many a socket is bound, and neither listens nor connects.
+     */
+    uint32_t ports_bound;
+    /*
+     * How many have a connection that a program has, or is making.
+     */
+    uint32_t ports_connected;
+    /*
+     * How many have a connection that its program has closed, and its peer has not.
+     */
+    uint32_t ports_closing;
+    /*
+     * How many are in TIME_WAIT. They are the ones without SO_REUSEADDR: the others could have been taken.
+     */
+    uint32_t ports_time_wait;
+    /*
+     * On how many of the ports in use nobody was seen. Before Linux 6.8 the kernel does not show who is only bound.
+     */
+    uint32_t ports_unknown;
+    /*
+     * In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none. It is worth
+     * waiting for.
+     */
+    uint32_t time_wait_next_s;
+    /*
+     * In how many seconds all of them are free, rounded up; 0 when there is none.
+     */
+    uint32_t time_wait_last_s;
 } IcListenerReport;
 
 /*
- * Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size has
- * to be set before.
+ * Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size
+ * has to be set before.
  *
  * A port is counted once, by the strongest of its holders, in the order of the members: a port with a listener and its
  * connections counts as listening. IPv4 and IPv6 on one port are one holder.
@@ -246,9 +292,9 @@ typedef struct IcListenerReport
 typedef struct IcListenerCensus
 {
     /*
-     * sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. A greater one, of a later version of this header, is
-     * taken too: what this library does not know becomes 0. When it is less, or above 4096, the call fails with EINVAL and
-     * leaves the census as it was. The struct will only ever grow at its end.
+     * sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. The struct grows at its end only. A program with a
+     * later header may have a larger one: members that this library does not know become 0. When the size is smaller,
+     * or above 4096, the call fails with EINVAL and leaves the census as it was.
      */
     size_t size;
     /*
@@ -284,12 +330,13 @@ typedef struct IcListenerCensus
      */
     uint32_t ports_bound;
     /*
-     * How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
+     * How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED,
+     * CLOSE_WAIT).
      */
     uint32_t ports_connected;
     /*
-     * How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2, CLOSING,
-     * LAST_ACK).
+     * How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2,
+     * CLOSING, LAST_ACK).
      */
     uint32_t ports_closing;
     /*
@@ -314,9 +361,9 @@ typedef struct IcListenerCensus
      */
     uint64_t elapsed_ns;
     /*
-     * One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the next is
-     * free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its wording may
-     * change.
+     * One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the
+     * next is free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its
+     * wording may change.
      */
     char message[IC_LISTENER_MESSAGE_SIZE];
 } IcListenerCensus;
@@ -400,21 +447,22 @@ int ic_listener_open_udp(const struct IcListenerOptions *options,
 int ic_listener_share_port(int fd);
 
 /*
- * Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator. It binds
- * nothing and disturbs nobody.
+ * Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator.
+ * It binds nothing and disturbs nobody.
  *
- * Only sockets are counted that keep a listener from the address in the options; from the wildcard all do. options may be
- * NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is filled on success
- * and on failure, unless its size is wrong.
+ * Only sockets are counted that keep a listener from the address in the options; from the wildcard all of them do.
+ * options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
+ * filled on success and on failure, unless its size is wrong.
  *
- * The call takes about as long as one that finds no port in that range, and never longer than half a second. It maps 96 KiB
- * of memory meanwhile, opens one descriptor at a time, and calls no malloc(3). Where the kernel has sock_diag as a module
- * that is not loaded, the first call has it loaded, as ss(8) does.
+ * The call takes about as long as one that finds no port in that range, and stops after half a second. It maps 96 KiB
+ * of memory meanwhile, has one descriptor open at a time, and does not call malloc(3). Where sock_diag is a module of
+ * the kernel that is not loaded, the first call loads it, as ss(8) does.
  *
  * Returns 0, or -1 with errno:
- *   EINVAL   census is NULL or has another size, or an option cannot be used
- *   ENOENT   the host's port range cannot be read, and the options name none; or netlink is refused, and there is no /proc
- *   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp
+ *   EINVAL  census is NULL or has a wrong size, or an option cannot be used
+ *   ENOENT  the host's port range cannot be read, and the options name none; or netlink is refused, and there is no
+ *           /proc
+ *   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp; or there is no memory
  *   ENOTRECOVERABLE  a bug of this library
  *
  * Pointers: options and census are NULL or point to their struct, with its size set; options->address is NULL or points to a

@@ -8,7 +8,8 @@
 //! 1. **Listening** (LISTEN). Its program has to end, or close it.
 //! 2. **Bound**, and neither listening nor connected: about to listen or to connect, or kept for later.
 //! 3. **Connected**: a program has the connection, or is making it (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
-//! 4. **Closing**: the program has closed it, and the peer has not yet answered (FIN_WAIT1, FIN_WAIT2, CLOSING, LAST_ACK).
+//! 4. **Closing**: the program has closed it, and the peer has not answered yet (FIN_WAIT1, FIN_WAIT2, CLOSING,
+//!    LAST_ACK).
 //! 5. **TIME_WAIT**: nobody has it. The kernel gives the port back when its time has passed, 60 s at most.
 //!
 //! IPv4 and IPv6 on one port are one holder. Only sockets count that are in the way of the address in question; all of
@@ -16,15 +17,16 @@
 //!
 //! # Who says so
 //!
-//! The kernel, by sock_diag(7); where netlink is refused, by /proc/net/tcp. Neither shows whether a socket has
-//! SO_REUSEADDR, which decides whether a port can be shared (`inet_diag_sockopt` has other flags). After a call that has
-//! failed it is known all the same: it asked for every port with SO_REUSEADDR, so that what is in TIME_WAIT now has not.
-//! Bound sockets are shown by netlink on Linux 6.8 and later; elsewhere such a port is in use and nobody is seen on it.
+//! The kernel, by sock_diag(7); where netlink is refused, /proc/net/tcp. Neither shows whether a socket has
+//! SO_REUSEADDR, which decides whether a port can be shared (`inet_diag_sockopt` has other flags). After a call that
+//! has failed it is known all the same: the call asked for every port with SO_REUSEADDR, and would have got a
+//! TIME_WAIT that has it. Bound sockets are shown by netlink on Linux 6.8 and later; elsewhere such a port is in use
+//! and nobody is seen on it.
 //!
 //! # What it costs
 //!
-//! One byte for each port and one buffer, mapped for the time of the census. As much time as the kernel takes to list the
-//! holders, about that of the failed call; [`LONGEST`] at most, and then the rest is not counted.
+//! One byte for each port and one buffer, mapped for the time of the census. As much time as the kernel takes to list
+//! the holders, about that of the failed call. After [`LONGEST`] the rest is not counted.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -37,7 +39,7 @@ use crate::address::LocalAddress;
 use crate::error::Failure;
 use crate::port_range::Ports;
 use crate::sys::Mapped;
-use crate::{proc_net_tcp, sock_diag};
+use crate::{Attempts, proc_net_tcp, sock_diag};
 
 /// When a census is cut short: a million connections of one listener are listed one by one.
 const LONGEST: Duration = Duration::from_millis(500);
@@ -183,8 +185,8 @@ impl Holder {
         })
     }
 
-    /// As one byte, so that the stronger holder is the greater number, and of two TIME_WAITs the one that lasts longer. 0
-    /// is left for nobody.
+    /// As one byte, so that the stronger holder is the greater number, and of two TIME_WAITs the one that lasts longer.
+    /// 0 is left for nobody.
     fn to_byte(self) -> u8 {
         match self {
             Self::TimeWait { seconds_left } => seconds_left,
@@ -257,8 +259,8 @@ impl Tally<'_> {
     }
 }
 
-/// Whether a socket keeps others from the address, as bind() would find (`inet_rcv_saddr_equal`): it has that address or a
-/// wildcard that takes it. On link-local addresses the interface counts too.
+/// Whether a socket keeps others from the address, as bind() would find (`inet_rcv_saddr_equal`): it has that address
+/// or a wildcard that takes it. On link-local addresses the interface counts too.
 fn in_the_way(wanted: &LocalAddress, seen: &Seen) -> bool {
     let LocalAddress::Given(wanted) = wanted else {
         return true;
@@ -326,6 +328,24 @@ impl Census {
     /// How many ports nobody was seen on. They are free, or bound where the source does not show that.
     pub fn unheld(&self) -> u32 {
         self.ports.saturating_sub(self.holders.total())
+    }
+}
+
+impl Census {
+    /// How many of the ports that a call found in use had no holder that was seen.
+    pub(crate) fn unknown(&self, attempts: &Attempts) -> u32 {
+        attempts.in_use().saturating_sub(self.holders.total())
+    }
+
+    /// Goes on after the line that says how many ports of a failed call were in use.
+    pub(crate) fn fmt_in_use(&self, attempts: &Attempts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if attempts.in_use() == 0 {
+            return Ok(());
+        }
+        // Right behind "64 in use", or after what else there was.
+        f.write_str(if attempts.in_use() == attempts.tried() { ": " } else { "; in use: " })?;
+        // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.
+        self.holders.describe(self.unknown(attempts), " without SO_REUSEADDR", f)
     }
 }
 
@@ -491,6 +511,16 @@ mod tests {
             seconds.iter().for_each(|&left| holders.add_time_wait(left));
             assert_eq!(Words(&holders, 0, " without SO_REUSEADDR").to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_line_with_every_kind_of_holder_fits_into_the_report() {
+        let mut holders =
+            Holders { listening: 10_000, bound: 10_000, connected: 10_000, closing: 10_000, ..Holders::default() };
+        (0..10_000).for_each(|port| holders.add_time_wait(59 + port % 2));
+        let line = "no port to listen on in 10000-65535: 55536 tried, 55536 in use: ".to_owned()
+            + &Words(&holders, 10_000, " without SO_REUSEADDR").to_string();
+        assert!(line.len() < crate::ffi::IC_LISTENER_MESSAGE_SIZE, "{}: {line}", line.len());
     }
 
     /// Both sources see what this process holds, and the same of it.

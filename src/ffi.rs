@@ -118,12 +118,37 @@ pub struct IcListenerReport {
     pub ports_forbidden: u32,
     /// How often another socket was first to listen on a port this call had bound (listen: EADDRINUSE).
     pub listens_lost: u32,
-    /// How long the call took, in nanoseconds.
+    /// How long the call took, in nanoseconds, the census included.
     pub elapsed_ns: u64,
     /// One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
     /// "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
+    /// When ports are in use it says by whom, for example "no port to listen on in 40000-40063: 64 tried, 64 in use: 50
+    /// in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners".
     /// Its wording may change: decide by error and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
+    /// Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
+    /// IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
+    pub census_source: IcListenerCensusSource,
+    /// 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+    pub census_complete: c_int,
+    /// On how many ports of the range a socket listens. A port is counted once, by the strongest of its holders, in the
+    /// order of these members; see IcListenerCensus. For a UDP socket the holders are UDP sockets, bound or connected.
+    pub ports_listening: u32,
+    /// On how many a socket is bound, and neither listens nor connects.
+    pub ports_bound: u32,
+    /// How many have a connection that a program has, or is making.
+    pub ports_connected: u32,
+    /// How many have a connection that its program has closed, and its peer has not.
+    pub ports_closing: u32,
+    /// How many are in TIME_WAIT. They are the ones without SO_REUSEADDR: the others could have been taken.
+    pub ports_time_wait: u32,
+    /// On how many of the ports in use nobody was seen. Before Linux 6.8 the kernel does not show who is only bound.
+    pub ports_unknown: u32,
+    /// In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none. It is worth
+    /// waiting for.
+    pub time_wait_next_s: u32,
+    /// In how many seconds all of them are free, rounded up; 0 when there is none.
+    pub time_wait_last_s: u32,
 }
 
 /// Where a census comes from.
@@ -132,24 +157,24 @@ pub struct IcListenerReport {
 pub enum IcListenerCensusSource {
     /// There is none.
     None = 0,
-    /// The kernel, over netlink: sock_diag(7). It shows sockets that are bound and neither listen nor connect on Linux 6.8
-    /// and later.
+    /// The kernel, over netlink: sock_diag(7). Linux 6.8 and later show sockets that are bound and neither listen nor
+    /// connect.
     Netlink = 1,
     /// /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They never show such sockets.
     Proc = 2,
 }
 
-/// Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size has
-/// to be set before.
+/// Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size
+/// has to be set before.
 ///
 /// A port is counted once, by the strongest of its holders, in the order of the members: a port with a listener and its
 /// connections counts as listening. IPv4 and IPv6 on one port are one holder.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerCensus {
-    /// sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. A greater one, of a later version of this header, is
-    /// taken too: what this library does not know becomes 0. When it is less, or above 4096, the call fails with EINVAL and
-    /// leaves the census as it was. The struct will only ever grow at its end.
+    /// sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. The struct grows at its end only. A program with a
+    /// later header may have a larger one: members that this library does not know become 0. When the size is smaller,
+    /// or above 4096, the call fails with EINVAL and leaves the census as it was.
     pub size: usize,
     /// The errno of the failure; 0 on success.
     pub error: c_int,
@@ -167,10 +192,11 @@ pub struct IcListenerCensus {
     pub ports_listening: u32,
     /// On how many of them a socket is bound, and neither listens nor connects.
     pub ports_bound: u32,
-    /// How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
+    /// How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED,
+    /// CLOSE_WAIT).
     pub ports_connected: u32,
-    /// How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2, CLOSING,
-    /// LAST_ACK).
+    /// How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2,
+    /// CLOSING, LAST_ACK).
     pub ports_closing: u32,
     /// How many of them are in TIME_WAIT: nobody has them, and the kernel keeps them for up to 60 seconds. Those whose
     /// sockets had SO_REUSEADDR can be listened on all the same. Linux does not show which have it.
@@ -183,9 +209,9 @@ pub struct IcListenerCensus {
     pub time_wait_last_s: u32,
     /// How long the census took, in nanoseconds.
     pub elapsed_ns: u64,
-    /// One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the next is
-    /// free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its wording may
-    /// change.
+    /// One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the
+    /// next is free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its
+    /// wording may change.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
 }
 
@@ -246,7 +272,7 @@ pub unsafe extern "C" fn ic_listener_open_tcp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options| options.open_tcp()) }
+    unsafe { open(options, port, fd, report, Transport::Tcp, |options| options.open_tcp()) }
 }
 
 /// Opens a UDP socket that is alone on its port, as the UDP interconnect wants it: non-blocking and close-on-exec, and
@@ -265,7 +291,7 @@ pub unsafe extern "C" fn ic_listener_open_udp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options| options.open_udp()) }
+    unsafe { open(options, port, fd, report, Transport::Udp, |options| options.open_udp()) }
 }
 
 /// Lets listeners take the port of an outgoing TCP connection, while the connection lasts and while it is in TIME_WAIT, by
@@ -289,21 +315,22 @@ pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
     finish(errno)
 }
 
-/// Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator. It binds
-/// nothing and disturbs nobody.
+/// Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator.
+/// It binds nothing and disturbs nobody.
 ///
-/// Only sockets are counted that keep a listener from the address in the options; from the wildcard all do. options may be
-/// NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is filled on success
-/// and on failure, unless its size is wrong.
+/// Only sockets are counted that keep a listener from the address in the options; from the wildcard all of them do.
+/// options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
+/// filled on success and on failure, unless its size is wrong.
 ///
-/// The call takes about as long as one that finds no port in that range, and never longer than half a second. It maps 96 KiB
-/// of memory meanwhile, opens one descriptor at a time, and calls no malloc(3). Where the kernel has sock_diag as a module
-/// that is not loaded, the first call has it loaded, as ss(8) does.
+/// The call takes about as long as one that finds no port in that range, and stops after half a second. It maps 96 KiB
+/// of memory meanwhile, has one descriptor open at a time, and does not call malloc(3). Where sock_diag is a module of
+/// the kernel that is not loaded, the first call loads it, as ss(8) does.
 ///
 /// Returns 0, or -1 with errno:
-///   EINVAL   census is NULL or has another size, or an option cannot be used
-///   ENOENT   the host's port range cannot be read, and the options name none; or netlink is refused, and there is no /proc
-///   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp
+///   EINVAL  census is NULL or has a wrong size, or an option cannot be used
+///   ENOENT  the host's port range cannot be read, and the options name none; or netlink is refused, and there is no
+///           /proc
+///   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp; or there is no memory
 ///   ENOTRECOVERABLE  a bug of this library
 ///
 /// # Safety
@@ -368,6 +395,7 @@ unsafe fn open<S: IntoRawFd>(
     port: *mut c_int,
     fd: *mut c_int,
     report: *mut IcListenerReport,
+    transport: Transport,
     acquire: impl FnOnce(&Options<'_>) -> Result<Opened<S>, Error>,
 ) -> c_int {
     // SAFETY: the caller promises that each is NULL or may be written.
@@ -405,7 +433,9 @@ unsafe fn open<S: IntoRawFd>(
         if !report.is_null() && (*report).size == size_of::<IcListenerReport>() {
             report.write(match &outcome {
                 Ok(Ok(opened)) => IcListenerReport::of_success(opened),
-                Ok(Err(error)) => IcListenerReport::of_failure(error),
+                Ok(Err(error)) => {
+                    IcListenerReport::of_failure(error, holders_after(error, options, transport).as_ref())
+                }
                 Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
             });
         }
@@ -420,6 +450,20 @@ unsafe fn open<S: IntoRawFd>(
         failed => drop(failed),
     }
     finish(errno)
+}
+
+/// Who holds the ports, where that is why the call failed. What goes wrong here costs the report a few words, no more.
+///
+/// # Safety
+///
+/// As for [`options_from_c`].
+unsafe fn holders_after(error: &Error, options: *const IcListenerOptions, transport: Transport) -> Option<Census> {
+    if !error.is_want_of_ports() || error.attempts().in_use() == 0 {
+        return None;
+    }
+    // SAFETY: the caller's promise is the one asked for.
+    let take = || unsafe { options_from_c(options) }.ok()?.census_of(transport).ok();
+    catching_panics(take).ok().flatten()
 }
 
 /// Sets errno on failure, when nothing is left to be done that could change it, and gives the value to return.
@@ -510,7 +554,7 @@ impl IcListenerReport {
         report
     }
 
-    fn of_failure(error: &Error) -> Self {
+    fn of_failure(error: &Error, census: Option<&Census>) -> Self {
         let mut report = Self::with_attempts(error.attempts());
         report.error = errno_of(error.io_error());
         report.step = match error.step() {
@@ -523,7 +567,14 @@ impl IcListenerReport {
             Step::Getsockname => IcListenerStep::Getsockname,
         };
         report.elapsed_ns = nanoseconds(error.elapsed());
-        set_message(&mut report.message, format_args!("{error}"));
+        match census {
+            None => set_message(&mut report.message, format_args!("{error}")),
+            Some(census) => {
+                report.elapsed_ns = report.elapsed_ns.saturating_add(nanoseconds(census.elapsed));
+                report.set_census(census, census.unknown(error.attempts()));
+                set_message(&mut report.message, format_args!("{}", error.explained_by(census)));
+            }
+        }
         report
     }
 
@@ -555,7 +606,35 @@ impl IcListenerReport {
             listens_lost: attempts.listens_lost(),
             elapsed_ns: 0,
             message: [0; IC_LISTENER_MESSAGE_SIZE],
+            census_source: IcListenerCensusSource::None,
+            census_complete: 0,
+            ports_listening: 0,
+            ports_bound: 0,
+            ports_connected: 0,
+            ports_closing: 0,
+            ports_time_wait: 0,
+            ports_unknown: 0,
+            time_wait_next_s: 0,
+            time_wait_last_s: 0,
         }
+    }
+
+    fn set_census(&mut self, census: &Census, unknown: u32) {
+        let Holders { listening, bound, connected, closing, time_wait, time_wait_next_s, time_wait_last_s } =
+            census.holders;
+        *self = Self {
+            census_source: source_for_c(census.source),
+            census_complete: census.complete.into(),
+            ports_listening: listening,
+            ports_bound: bound,
+            ports_connected: connected,
+            ports_closing: closing,
+            ports_time_wait: time_wait,
+            ports_unknown: unknown,
+            time_wait_next_s,
+            time_wait_last_s,
+            ..*self
+        };
     }
 }
 

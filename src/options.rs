@@ -124,16 +124,16 @@ impl<'a> Options<'a> {
         self.open(strategy::udp_socket)
     }
 
-    /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, a log line,
-    /// or an operator. The backlog and the retries do not matter.
+    /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
+    /// line, for an operator. The backlog and the retries do not matter.
     ///
-    /// It takes about as long as a call that finds no port, half a second at most, and maps 96 KiB meanwhile; nothing is
-    /// bound, and nobody is disturbed.
+    /// It takes about as long as a call that finds no port, and stops after half a second. It maps 96 KiB meanwhile.
+    /// Nothing is bound, and nobody is disturbed.
     ///
     /// # Errors
     ///
-    /// EINVAL for options that cannot be used; ENOENT when the host's port range cannot be read and the options name none;
-    /// what open(2) says of /proc/net/tcp, when netlink is refused as well; ENOMEM.
+    /// EINVAL for options that cannot be used; ENOENT when the host's port range cannot be read, and the options name
+    /// none; what open(2) says of /proc/net/tcp, when netlink is refused as well; ENOMEM.
     pub fn census(&self) -> io::Result<Census> {
         self.census_of(Transport::Tcp).map_err(|failure| failure.source)
     }

@@ -1,6 +1,7 @@
 //! The sockets of this network namespace as /proc/net/tcp and its like list them, for where netlink is refused.
 //!
-//! Two things these files do not say: which sockets are bound and neither listen nor connect, and whether `::` takes IPv4.
+//! Two things these files do not say: which sockets are bound and neither listen nor connect, and whether `::` takes
+//! IPv4.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,10 +1,10 @@
 //! The sockets of this network namespace as sock_diag(7) lists them, over a netlink socket.
 //!
-//! The messages are written and read by hand, byte by byte: two structs of linux/inet_diag.h. The kernel picks the ports
-//! (`INET_DIAG_REQ_BYTECODE`), so that a host's other sockets cost a look in its tables and nothing here.
+//! The messages are written and read by hand, byte by byte: two structs of linux/inet_diag.h. The kernel picks the
+//! ports (`INET_DIAG_REQ_BYTECODE`), so that a host's other sockets cost a look in its tables and nothing here.
 //!
-//! Sockets that are bound and neither listen nor connect are listed by Linux 6.8 and later only. Older kernels ignore that
-//! bit of the request.
+//! Sockets that are bound and neither listen nor connect are listed by Linux 6.8 and later only. Older kernels ignore
+//! that bit of the request.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -110,8 +110,8 @@ fn request(family: u8, transport: Transport, ports: &RangeInclusive<u16>) -> [u8
     put(&ALL_STATES.to_ne_bytes());
     put(&[0; 48]); // Any addresses, ports and interface.
 
-    // Each condition is an op and the port it compares with; an op says how far to go when it holds, and when not. To go
-    // beyond the end by one op means to leave the socket out.
+    // Each condition is an op and the port it compares with; an op says how far to go when it holds, and when not. To
+    // go beyond the end by one op means to leave the socket out.
     const CONDITION: u8 = 8;
     put(&((ATTRIBUTE_HEADER + 2 * usize::from(CONDITION)) as u16).to_ne_bytes());
     put(&INET_DIAG_REQ_BYTECODE.to_ne_bytes());

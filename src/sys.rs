@@ -28,8 +28,8 @@ pub(crate) fn set_errno(value: c_int) {
     unsafe { *libc::__errno_location() = value };
 }
 
-/// Zeroed memory straight from the kernel, unmapped when dropped. Not from malloc(3), which a signal handler may not call
-/// and which aborts nothing here when memory is short. Only the pages that are written take memory.
+/// Zeroed memory straight from the kernel, unmapped when dropped. Not from malloc(3), which a signal handler must not
+/// call. Only pages that are written take memory.
 pub(crate) struct Mapped {
     start: NonNull<u8>,
     length: usize,
