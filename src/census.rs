@@ -351,7 +351,8 @@ impl Census {
 
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ports in {}-{}: ", self.ports, self.range.start(), self.range.end())?;
+        let ports = if self.ports == 1 { "port" } else { "ports" };
+        write!(f, "{} {ports} in {}-{}: ", self.ports, self.range.start(), self.range.end())?;
         self.holders.describe(0, "", f)?;
         let separator = if self.holders.total() > 0 { ", " } else { "" };
         write!(f, "{separator}{} without a holder", self.unheld())?;
