@@ -38,7 +38,15 @@ const INITIALIZERS: &str = r#"
  */
 #define IC_LISTENER_REPORT_INIT \
     { sizeof(IcListenerReport), 0, IC_LISTENER_STEP_NONE, 0, IC_LISTENER_PORT_ORIGIN_NONE, \
-      0, 0, 0, 0, 0, 0, 0, "", 0 }"#;
+      0, 0, 0, 0, 0, 0, 0, "", \
+      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * A census to be filled: IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
+ */
+#define IC_LISTENER_CENSUS_INIT \
+    { sizeof(IcListenerCensus), 0, IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, \
+      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }"#;
 
 /// Comments as PostgreSQL writes them, and the heading that Rust wants over a function's preconditions in a C reader's words.
 fn in_c_terms(header: &str) -> String {

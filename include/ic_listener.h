@@ -34,7 +34,15 @@
  */
 #define IC_LISTENER_REPORT_INIT \
     { sizeof(IcListenerReport), 0, IC_LISTENER_STEP_NONE, 0, IC_LISTENER_PORT_ORIGIN_NONE, \
-      0, 0, 0, 0, 0, 0, 0, "", 0 }
+      0, 0, 0, 0, 0, 0, 0, "", \
+      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * A census to be filled: IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
+ */
+#define IC_LISTENER_CENSUS_INIT \
+    { sizeof(IcListenerCensus), 0, IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, \
+      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
 
 /*
  * The size of the message in a report, its terminating NUL included.
@@ -112,6 +120,26 @@ typedef enum IcListenerPortOrigin
      */
     IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL = 3,
 } IcListenerPortOrigin;
+
+/*
+ * Where a census comes from.
+ */
+typedef enum IcListenerCensusSource
+{
+    /*
+     * There is none.
+     */
+    IC_LISTENER_CENSUS_SOURCE_NONE = 0,
+    /*
+     * The kernel, over netlink: sock_diag(7). Linux 6.8 and later show sockets that are bound and neither listen nor
+     * connect.
+     */
+    IC_LISTENER_CENSUS_SOURCE_NETLINK = 1,
+    /*
+     * /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They never show such sockets.
+     */
+    IC_LISTENER_CENSUS_SOURCE_PROC = 2,
+} IcListenerCensusSource;
 
 /*
  * What a listener should be like. Initialize it with IC_LISTENER_OPTIONS_INIT, which stands for the defaults, and set what
@@ -206,12 +234,14 @@ typedef struct IcListenerReport
      */
     uint32_t listens_lost;
     /*
-     * How long the call took, in nanoseconds.
+     * How long the call took, in nanoseconds, the census included.
      */
     uint64_t elapsed_ns;
     /*
      * One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
      * "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
+     * When ports are in use it says by whom, for example "no port to listen on in 40000-40063: 64 tried, 64 in use: 50
+     * in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners".
      * Its wording may change: decide by error and step.
      */
     char message[IC_LISTENER_MESSAGE_SIZE];
@@ -219,7 +249,136 @@ typedef struct IcListenerReport
      * On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
      */
     uint32_t connections_taken;
+    /*
+     * Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
+     * IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
+     */
+    enum IcListenerCensusSource census_source;
+    /*
+     * 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+     */
+    int census_complete;
+    /*
+     * On how many ports of the range a socket listens. A port is counted once, by the strongest of its holders, in the
+     * order of these members; see IcListenerCensus. For a UDP socket the holders are UDP sockets, bound or connected.
+     */
+    uint32_t ports_listening;
+    /*
+     * On how many a socket is bound, and neither listens nor connects.
+     */
+    uint32_t ports_bound;
+    /*
+     * How many have a connection that a program has, or is making.
+     */
+    uint32_t ports_connected;
+    /*
+     * How many have a connection that its program has closed, and its peer has not.
+     */
+    uint32_t ports_closing;
+    /*
+     * How many are in TIME_WAIT. They are the ones without SO_REUSEADDR: the others could have been taken.
+     */
+    uint32_t ports_time_wait;
+    /*
+     * On how many of the ports in use nobody was seen. Before Linux 6.8 the kernel does not show who is only bound.
+     */
+    uint32_t ports_unknown;
+    /*
+     * In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none. It is worth
+     * waiting for.
+     */
+    uint32_t time_wait_next_s;
+    /*
+     * In how many seconds all of them are free, rounded up; 0 when there is none.
+     */
+    uint32_t time_wait_last_s;
 } IcListenerReport;
+
+/*
+ * Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size
+ * has to be set before.
+ *
+ * A port is counted once, by the strongest of its holders, in the order of the members: a port with a listener and its
+ * connections counts as listening. IPv4 and IPv6 on one port are one holder.
+ */
+typedef struct IcListenerCensus
+{
+    /*
+     * sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. The struct grows at its end only. A program with a
+     * later header may have a larger one: members that this library does not know become 0. When the size is smaller,
+     * or above 4096, the call fails with EINVAL and leaves the census as it was.
+     */
+    size_t size;
+    /*
+     * The errno of the failure; 0 on success.
+     */
+    int error;
+    /*
+     * Who said so.
+     */
+    enum IcListenerCensusSource source;
+    /*
+     * 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+     */
+    int complete;
+    /*
+     * The lowest port of the range that was counted.
+     */
+    int port_min;
+    /*
+     * The highest port of that range.
+     */
+    int port_max;
+    /*
+     * How many ports it has, those not counted that the host reserves.
+     */
+    uint32_t ports;
+    /*
+     * On how many of them a socket listens (LISTEN).
+     */
+    uint32_t ports_listening;
+    /*
+     * On how many of them a socket is bound, and neither listens nor connects.
+     */
+    uint32_t ports_bound;
+    /*
+     * How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED,
+     * CLOSE_WAIT).
+     */
+    uint32_t ports_connected;
+    /*
+     * How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2,
+     * CLOSING, LAST_ACK).
+     */
+    uint32_t ports_closing;
+    /*
+     * How many of them are in TIME_WAIT: nobody has them, and the kernel keeps them for up to 60 seconds. Those whose
+     * sockets had SO_REUSEADDR can be listened on all the same. Linux does not show which have it.
+     */
+    uint32_t ports_time_wait;
+    /*
+     * On how many of them nobody was seen: they are free, or bound where the source does not show it.
+     */
+    uint32_t ports_unheld;
+    /*
+     * In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none.
+     */
+    uint32_t time_wait_next_s;
+    /*
+     * In how many seconds all of them are free, rounded up; 0 when there is none.
+     */
+    uint32_t time_wait_last_s;
+    /*
+     * How long the census took, in nanoseconds.
+     */
+    uint64_t elapsed_ns;
+    /*
+     * One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the
+     * next is free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its
+     * wording may change.
+     */
+    char message[IC_LISTENER_MESSAGE_SIZE];
+} IcListenerCensus;
 
 #ifdef __cplusplus
 extern "C" {
@@ -350,8 +509,7 @@ int ic_listener_listen(int fd,
  * Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, and there is a way to the destination), ports are
  * named with bind(2) until one gives the connection: those that listeners left in TIME_WAIT, and those that others share,
  * if no connection to this destination exists from there. Reserved ports are passed over, and the port of the destination
- * when that is this host: the socket would connect to itself. (connect(2) itself may do so, where it is not confined by
- * IP_LOCAL_PORT_RANGE: before Linux 6.3.)
+ * when that is this host: the socket would connect to itself. (connect(2) itself may do so; what it does is left alone.)
  *
  * The first port is named on the caller's socket. When its connection exists already, the socket is spent, because a bound
  * socket cannot be unbound, and a fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
@@ -380,6 +538,31 @@ int ic_listener_connect(int fd,
                         const struct sockaddr *address,
                         socklen_t length,
                         struct IcListenerReport *report);
+
+/*
+ * Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator.
+ * It binds nothing and disturbs nobody.
+ *
+ * Only sockets are counted that keep a listener from the address in the options; from the wildcard all of them do.
+ * options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
+ * filled on success and on failure, unless its size is wrong.
+ *
+ * The call takes about as long as one that finds no port in that range, and stops after half a second. It maps 96 KiB
+ * of memory meanwhile, has one descriptor open at a time, and does not call malloc(3). Where sock_diag is a module of
+ * the kernel that is not loaded, the first call loads it, as ss(8) does.
+ *
+ * Returns 0, or -1 with errno:
+ *   EINVAL  census is NULL or has a wrong size, or an option cannot be used
+ *   ENOENT  the host's port range cannot be read, and the options name none; or netlink is refused, and there is no
+ *           /proc
+ *   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp; or there is no memory
+ *   ENOTRECOVERABLE  a bug of this library
+ *
+ * Pointers: options and census are NULL or point to their struct, with its size set; options->address is NULL or points to a
+ * NUL-terminated string.
+ */
+int ic_listener_census(const struct IcListenerOptions *options,
+                       struct IcListenerCensus *census);
 
 /*
  * The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown

@@ -60,6 +60,11 @@ impl LocalAddress {
         }
     }
 
+    /// The address of a socket.
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) { Self::Wildcard } else { Self::Given(address) }
+    }
+
     /// The address to try, and the one to fall back on. The wildcard is one IPv6 socket that takes IPv4 as well; only where
     /// IPv6 is not to be had is it an IPv4 socket.
     pub(crate) fn candidates(self) -> (SocketAddr, Option<SocketAddr>) {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use crate::address::LocalAddress;
+use crate::census::{self, Census, Transport};
 use crate::error::errno_words;
 use crate::port_range::{Ports, Range, Unreadable};
 
@@ -63,9 +65,12 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     purpose: Purpose,
-    family: Option<Family>,
+    /// The last address that was tried.
+    address: Option<SocketAddr>,
     range: Option<Range>,
     usable: Option<u32>,
+    /// The caller named the range, reserved ports included.
+    named: bool,
     pub(crate) unreadable: Option<Unreadable>,
     tried: u32,
     in_use: u32,
@@ -78,15 +83,20 @@ pub struct Attempts {
 
 impl Attempts {
     pub(crate) fn on(purpose: Purpose, address: &SocketAddr) -> Self {
-        Self { purpose, family: Some(Family::of(address)), ..Self::default() }
+        Self { purpose, address: Some(*address), ..Self::default() }
     }
 
     pub(crate) fn purpose(&self) -> Purpose {
         self.purpose
     }
 
-    pub(crate) fn in_range(&mut self, range: Range) {
-        self.range = Some(range);
+    /// The address is another one than was thought: the source of a connection.
+    pub(crate) fn from(&mut self, address: SocketAddr) {
+        self.address = Some(address);
+    }
+
+    pub(crate) fn in_named_range(&mut self) {
+        self.named = true;
     }
 
     /// From here on each of these ports is looked at, once.
@@ -134,7 +144,7 @@ impl Attempts {
 
     /// The address family of the last socket that was asked for. None when it did not come to that.
     pub fn family(&self) -> Option<Family> {
-        self.family
+        self.address.as_ref().map(Family::of)
     }
 
     /// The range the ports came from: the host's ephemeral range, or the one in the options. None when the host's range was
@@ -168,6 +178,14 @@ impl Attempts {
         self.connections_taken
     }
 
+    /// Who holds the ports that were in use. None when none was, or that cannot be seen.
+    pub(crate) fn holders(&self) -> Option<Census> {
+        let range = self.range.filter(|_| self.in_use > 0)?;
+        let ports = if self.named { Ports::exactly(range) } else { Ports::not_reserved(range).ok()? };
+        let transport = if self.purpose == Purpose::Datagrams { Transport::Udp } else { Transport::Tcp };
+        census::take(transport, LocalAddress::of(self.address?), &ports).ok()
+    }
+
     /// Why there is no port, in one line.
     pub(crate) fn fmt_no_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.purpose {
@@ -188,9 +206,6 @@ impl Attempts {
             return f.write_str(" in the ephemeral port range");
         };
         write!(f, " in {}-{}", range.min(), range.max())?;
-        if self.purpose == Purpose::Datagrams && self.tried == 0 {
-            return f.write_str(": all are in use or reserved");
-        }
         if self.usable == Some(0) {
             return f.write_str(": all of them are reserved");
         }

@@ -266,6 +266,7 @@ fn name_ports(
             .map(|()| PortOrigin::PickedByKernel)
             .map_err(|error| Failure::system_call(Step::Connect, error));
     };
+    attempts.from(source);
     let never_from = to_itself.then(|| destination.port());
     let mut caller = Caller::new(socket, source, Use::Connect { to: address, never_from });
     let outcome = caller.connect_from_some(&ports, attempts).and_then(|origin| match origin {
@@ -276,7 +277,7 @@ fn name_ports(
         },
     });
     own.restore_window(socket);
-    if outcome.as_ref().is_err_and(Failure::is_for_want_of_a_port) && picked_port(&reference).is_ok() {
+    if outcome.as_ref().is_err_and(Failure::is_want_of_ports) && picked_port(&reference).is_ok() {
         // The last socket is bound to a port of no use; the caller had one that was not.
         let _ = caller.renew().and_then(|()| allow_reuse(&reference, true));
     }

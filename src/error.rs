@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::Attempts;
+use crate::{Attempts, Census};
 
 /// The step that failed. Its `Display` is the name of the system call, as database logs know it from their "bind: %m".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,12 +103,17 @@ impl Failure {
         self.source.raw_os_error()
     }
 
-    pub(crate) fn is_for_want_of_a_port(&self) -> bool {
+    pub(crate) fn is_want_of_ports(&self) -> bool {
         matches!(self.cause, Cause::NoPort)
     }
 
     pub(crate) fn no_port(step: Step, errno: i32) -> Self {
         Self { step, source: io::Error::from_raw_os_error(errno), cause: Cause::NoPort }
+    }
+
+    /// Who holds the ports cannot be found out. It is no call that opens something which fails; the step means nothing.
+    pub(crate) fn no_census(what: &'static str, errno: i32) -> Self {
+        Self { step: Step::Socket, source: io::Error::from_raw_os_error(errno), cause: Cause::Option(what) }
     }
 
     /// Whether the host, or the sandbox around the process, has no such address family, so that another one may do.
@@ -168,6 +173,37 @@ impl Error {
     /// How long the call took.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
+    }
+
+    /// Whether ports are all that was missing, so that it matters who holds them: [`Options::census`] says it.
+    ///
+    /// [`Options::census`]: crate::Options::census
+    pub fn is_want_of_ports(&self) -> bool {
+        matches!(self.cause, Cause::NoPort)
+    }
+
+    /// Who holds the ports, when ports in use are why the call failed.
+    pub(crate) fn holders(&self) -> Option<Census> {
+        if self.is_want_of_ports() { self.attempts.holders() } else { None }
+    }
+
+    /// The error as one line that says who holds the ports, such as `no port to listen on in 40000-40063: 64 tried, 64
+    /// in use: 50 in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners`.
+    ///
+    /// The census should have been taken right after the call, with its options.
+    pub fn explained_by<'a>(&'a self, census: &'a Census) -> impl fmt::Display + 'a {
+        Explained(self, census)
+    }
+}
+
+/// The error and who holds the ports, as one line.
+struct Explained<'a>(&'a Error, &'a Census);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error, census) = self;
+        write!(f, "{error}")?;
+        if error.is_want_of_ports() { census.fmt_in_use(&error.attempts, f) } else { Ok(()) }
     }
 }
 

@@ -17,11 +17,17 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use crate::drop_in::{Done, bind_fd, connect_fd, in_time, listen_fd};
 use crate::error::Failure;
-use crate::{Attempts, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Opened, Options, PortOrigin, Step};
+use crate::{
+    Attempts, Census, CensusSource, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Holders, Opened, Options,
+    PortOrigin, Step,
+};
 use crate::{share_port, sys};
 
 /// The size of the message in a report, its terminating NUL included.
 pub const IC_LISTENER_MESSAGE_SIZE: usize = 256;
+
+/// A struct said to be larger than this was not initialized, as the kernel has it (copy_struct_from_user).
+const LARGEST_STRUCT: usize = 4096;
 
 /// What a listener should be like. Initialize it with IC_LISTENER_OPTIONS_INIT, which stands for the defaults, and set what
 /// should differ. The library only reads it, and keeps no pointer to it.
@@ -121,14 +127,103 @@ pub struct IcListenerReport {
     pub ports_forbidden: u32,
     /// How often another socket was first to listen on a port this call had bound (listen: EADDRINUSE).
     pub listens_lost: u32,
-    /// How long the call took, in nanoseconds.
+    /// How long the call took, in nanoseconds, the census included.
     pub elapsed_ns: u64,
     /// One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
     /// "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
+    /// When ports are in use it says by whom, for example "no port to listen on in 40000-40063: 64 tried, 64 in use: 50
+    /// in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners".
     /// Its wording may change: decide by error and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
     /// On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
     pub connections_taken: u32,
+    /// Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
+    /// IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
+    pub census_source: IcListenerCensusSource,
+    /// 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+    pub census_complete: c_int,
+    /// On how many ports of the range a socket listens. A port is counted once, by the strongest of its holders, in the
+    /// order of these members; see IcListenerCensus. For a UDP socket the holders are UDP sockets, bound or connected.
+    pub ports_listening: u32,
+    /// On how many a socket is bound, and neither listens nor connects.
+    pub ports_bound: u32,
+    /// How many have a connection that a program has, or is making.
+    pub ports_connected: u32,
+    /// How many have a connection that its program has closed, and its peer has not.
+    pub ports_closing: u32,
+    /// How many are in TIME_WAIT. They are the ones without SO_REUSEADDR: the others could have been taken.
+    pub ports_time_wait: u32,
+    /// On how many of the ports in use nobody was seen. Before Linux 6.8 the kernel does not show who is only bound.
+    pub ports_unknown: u32,
+    /// In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none. It is worth
+    /// waiting for.
+    pub time_wait_next_s: u32,
+    /// In how many seconds all of them are free, rounded up; 0 when there is none.
+    pub time_wait_last_s: u32,
+}
+
+/// Where a census comes from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcListenerCensusSource {
+    /// There is none.
+    None = 0,
+    /// The kernel, over netlink: sock_diag(7). Linux 6.8 and later show sockets that are bound and neither listen nor
+    /// connect.
+    Netlink = 1,
+    /// /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They never show such sockets.
+    Proc = 2,
+}
+
+/// Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size
+/// has to be set before.
+///
+/// A port is counted once, by the strongest of its holders, in the order of the members: a port with a listener and its
+/// connections counts as listening. IPv4 and IPv6 on one port are one holder.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IcListenerCensus {
+    /// sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. The struct grows at its end only. A program with a
+    /// later header may have a larger one: members that this library does not know become 0. When the size is smaller,
+    /// or above 4096, the call fails with EINVAL and leaves the census as it was.
+    pub size: usize,
+    /// The errno of the failure; 0 on success.
+    pub error: c_int,
+    /// Who said so.
+    pub source: IcListenerCensusSource,
+    /// 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+    pub complete: c_int,
+    /// The lowest port of the range that was counted.
+    pub port_min: c_int,
+    /// The highest port of that range.
+    pub port_max: c_int,
+    /// How many ports it has, those not counted that the host reserves.
+    pub ports: u32,
+    /// On how many of them a socket listens (LISTEN).
+    pub ports_listening: u32,
+    /// On how many of them a socket is bound, and neither listens nor connects.
+    pub ports_bound: u32,
+    /// How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED,
+    /// CLOSE_WAIT).
+    pub ports_connected: u32,
+    /// How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2,
+    /// CLOSING, LAST_ACK).
+    pub ports_closing: u32,
+    /// How many of them are in TIME_WAIT: nobody has them, and the kernel keeps them for up to 60 seconds. Those whose
+    /// sockets had SO_REUSEADDR can be listened on all the same. Linux does not show which have it.
+    pub ports_time_wait: u32,
+    /// On how many of them nobody was seen: they are free, or bound where the source does not show it.
+    pub ports_unheld: u32,
+    /// In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none.
+    pub time_wait_next_s: u32,
+    /// In how many seconds all of them are free, rounded up; 0 when there is none.
+    pub time_wait_last_s: u32,
+    /// How long the census took, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the
+    /// next is free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its
+    /// wording may change.
+    pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
 }
 
 /// Opens a TCP listener on a port of the host's ephemeral port range: ic_listener_open_tcp() with the default options.
@@ -337,6 +432,60 @@ pub unsafe extern "C" fn ic_listener_connect(
     }
 }
 
+/// Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator.
+/// It binds nothing and disturbs nobody.
+///
+/// Only sockets are counted that keep a listener from the address in the options; from the wildcard all of them do.
+/// options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
+/// filled on success and on failure, unless its size is wrong.
+///
+/// The call takes about as long as one that finds no port in that range, and stops after half a second. It maps 96 KiB
+/// of memory meanwhile, has one descriptor open at a time, and does not call malloc(3). Where sock_diag is a module of
+/// the kernel that is not loaded, the first call loads it, as ss(8) does.
+///
+/// Returns 0, or -1 with errno:
+///   EINVAL  census is NULL or has a wrong size, or an option cannot be used
+///   ENOENT  the host's port range cannot be read, and the options name none; or netlink is refused, and there is no
+///           /proc
+///   EACCES, EPERM, EMFILE, ENFILE, ENOMEM, ...  netlink is refused, and so is /proc/net/tcp; or there is no memory
+///   ENOTRECOVERABLE  a bug of this library
+///
+/// # Safety
+///
+/// options and census are NULL or point to their struct, with its size set; options->address is NULL or points to a
+/// NUL-terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, census: *mut IcListenerCensus) -> c_int {
+    // SAFETY: the caller promises that census is NULL or points to a census with its size set.
+    let size = if census.is_null() { 0 } else { unsafe { (*census).size } };
+    if !(size_of::<IcListenerCensus>()..=LARGEST_STRUCT).contains(&size) {
+        return finish(libc::EINVAL);
+    }
+    silence_panics();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the caller's promise for options is the one asked for.
+        let taken = unsafe { options_from_c(options) }?.take_census();
+        taken.map_err(|failure| Error::new(failure, Attempts::default(), Duration::ZERO))
+    }));
+    let filled = match &outcome {
+        Ok(Ok(taken)) => IcListenerCensus::of(size, taken),
+        Ok(Err(error)) => IcListenerCensus::of_failure(size, errno_of(error.io_error()), format_args!("{error}")),
+        Err(panic) => IcListenerCensus::of_failure(
+            size,
+            libc::ENOTRECOVERABLE,
+            format_args!("internal error: {}", words_of(panic.as_ref())),
+        ),
+    };
+    // Not later, because free() may change errno (glibc before 2.33).
+    drop(outcome);
+    // SAFETY: census is not NULL, or its size would have been refused; the caller promises so many bytes.
+    unsafe {
+        census.write(filled);
+        census.cast::<u8>().add(size_of::<IcListenerCensus>()).write_bytes(0, size - size_of::<IcListenerCensus>());
+    }
+    finish(filled.error)
+}
+
 /// The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown
 /// number gives "unknown". The string is a constant.
 #[unsafe(no_mangle)]
@@ -501,7 +650,7 @@ unsafe fn run<T>(
     if let Ok(Some(room)) = room {
         let filled = match &outcome {
             Ok(Ok(success)) => of_success(success),
-            Ok(Err(error)) => IcListenerReport::of_failure(error),
+            Ok(Err(error)) => IcListenerReport::of_failure(error, holders_after(error).as_ref()),
             Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
         };
         // SAFETY: the report has that size, the caller says.
@@ -515,6 +664,11 @@ unsafe fn run<T>(
             Err(errno)
         }
     }
+}
+
+/// Who holds the ports, where that is why the call failed. What goes wrong here costs the report a few words, no more.
+fn holders_after(error: &Error) -> Option<Census> {
+    catch_unwind(AssertUnwindSafe(|| error.holders())).ok().flatten()
 }
 
 /// Sets errno on failure, when nothing is left to be done that could change it, and gives the value to return.
@@ -583,9 +737,6 @@ unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Option
 const OPTIONS_SIZE_0_1: usize = offset_of!(IcListenerOptions, listen_retries) + size_of::<c_int>();
 const REPORT_SIZE_0_1: usize = offset_of!(IcListenerReport, message) + IC_LISTENER_MESSAGE_SIZE;
 
-/// More than any version's struct will have. What is larger was not initialized.
-const LARGEST_STRUCT: usize = 4096;
-
 /// A struct that begins with its size, from a caller that may be older or newer than this library, as the kernel's
 /// copy_struct_from_user() does it: what the caller does not have is zero, what the library does not know must be.
 ///
@@ -641,13 +792,16 @@ impl IcListenerReport {
     fn of_opened<S>(opened: &Opened<S>) -> Self {
         let mut report = Self::of_success(opened.origin, &opened.attempts, opened.elapsed);
         let how = how_won(opened.origin);
-        report.set_message(format_args!("port {} {how}, {} tried", opened.port, opened.attempts.tried()));
+        set_message(&mut report.message, format_args!("port {} {how}, {} tried", opened.port, opened.attempts.tried()));
         report
     }
 
     fn of_done(done: &Done) -> Self {
         let mut report = Self::of_success(done.origin, &done.attempts, done.elapsed);
-        report.set_message(format_args!("the port {}, {} tried", how_won(done.origin), done.attempts.tried()));
+        set_message(
+            &mut report.message,
+            format_args!("the port {}, {} tried", how_won(done.origin), done.attempts.tried()),
+        );
         report
     }
 
@@ -677,7 +831,7 @@ impl IcListenerReport {
         }
     }
 
-    fn of_failure(error: &Error) -> Self {
+    fn of_failure(error: &Error, census: Option<&Census>) -> Self {
         let mut report = Self::with_attempts(error.attempts());
         report.error = errno_of(error.io_error());
         report.step = match error.step() {
@@ -691,7 +845,14 @@ impl IcListenerReport {
             Step::Connect => IcListenerStep::Connect,
         };
         report.elapsed_ns = nanoseconds(error.elapsed());
-        report.set_message(format_args!("{error}"));
+        match census {
+            None => set_message(&mut report.message, format_args!("{error}")),
+            Some(census) => {
+                report.elapsed_ns = report.elapsed_ns.saturating_add(nanoseconds(census.elapsed));
+                report.set_census(census, census.unknown(error.attempts()));
+                set_message(&mut report.message, format_args!("{}", error.explained_by(census)));
+            }
+        }
         report
     }
 
@@ -699,12 +860,7 @@ impl IcListenerReport {
         let mut report = Self::with_attempts(&Attempts::default());
         report.error = libc::ENOTRECOVERABLE;
         report.step = IcListenerStep::Internal;
-        let what = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("unknown");
-        report.set_message(format_args!("internal error: {what}"));
+        set_message(&mut report.message, format_args!("internal error: {}", words_of(panic)));
         report
     }
 
@@ -729,13 +885,35 @@ impl IcListenerReport {
             elapsed_ns: 0,
             message: [0; IC_LISTENER_MESSAGE_SIZE],
             connections_taken: attempts.connections_taken(),
+            census_source: IcListenerCensusSource::None,
+            census_complete: 0,
+            ports_listening: 0,
+            ports_bound: 0,
+            ports_connected: 0,
+            ports_closing: 0,
+            ports_time_wait: 0,
+            ports_unknown: 0,
+            time_wait_next_s: 0,
+            time_wait_last_s: 0,
         }
     }
 
-    fn set_message(&mut self, message: fmt::Arguments<'_>) {
-        let mut line = Line { to: &mut self.message, length: 0 };
-        // A line that is too long is cut; there is nobody to tell.
-        let _ = line.write_fmt(message);
+    fn set_census(&mut self, census: &Census, unknown: u32) {
+        let Holders { listening, bound, connected, closing, time_wait, time_wait_next_s, time_wait_last_s } =
+            census.holders;
+        *self = Self {
+            census_source: source_for_c(census.source),
+            census_complete: census.complete.into(),
+            ports_listening: listening,
+            ports_bound: bound,
+            ports_connected: connected,
+            ports_closing: closing,
+            ports_time_wait: time_wait,
+            ports_unknown: unknown,
+            time_wait_next_s,
+            time_wait_last_s,
+            ..*self
+        };
     }
 }
 
@@ -745,6 +923,79 @@ fn how_won(origin: PortOrigin) -> &'static str {
         PortOrigin::Reused => "was reused",
         PortOrigin::PickedByKernel => "was picked by the kernel",
     }
+}
+
+impl IcListenerCensus {
+    fn of(size: usize, census: &Census) -> Self {
+        let Holders { listening, bound, connected, closing, time_wait, time_wait_next_s, time_wait_last_s } =
+            census.holders;
+        let mut filled = Self {
+            source: source_for_c(census.source),
+            complete: census.complete.into(),
+            port_min: (*census.range.start()).into(),
+            port_max: (*census.range.end()).into(),
+            ports: census.ports,
+            ports_listening: listening,
+            ports_bound: bound,
+            ports_connected: connected,
+            ports_closing: closing,
+            ports_time_wait: time_wait,
+            ports_unheld: census.unheld(),
+            time_wait_next_s,
+            time_wait_last_s,
+            elapsed_ns: nanoseconds(census.elapsed),
+            ..Self::none(size)
+        };
+        set_message(&mut filled.message, format_args!("{census}"));
+        filled
+    }
+
+    fn of_failure(size: usize, error: c_int, message: fmt::Arguments<'_>) -> Self {
+        let mut filled = Self { error, ..Self::none(size) };
+        set_message(&mut filled.message, message);
+        filled
+    }
+
+    fn none(size: usize) -> Self {
+        Self {
+            size,
+            error: 0,
+            source: IcListenerCensusSource::None,
+            complete: 0,
+            port_min: 0,
+            port_max: 0,
+            ports: 0,
+            ports_listening: 0,
+            ports_bound: 0,
+            ports_connected: 0,
+            ports_closing: 0,
+            ports_time_wait: 0,
+            ports_unheld: 0,
+            time_wait_next_s: 0,
+            time_wait_last_s: 0,
+            elapsed_ns: 0,
+            message: [0; IC_LISTENER_MESSAGE_SIZE],
+        }
+    }
+}
+
+fn source_for_c(source: CensusSource) -> IcListenerCensusSource {
+    match source {
+        CensusSource::Netlink => IcListenerCensusSource::Netlink,
+        CensusSource::Proc => IcListenerCensusSource::Proc,
+    }
+}
+
+/// What a panic said.
+fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
+}
+
+fn set_message(to: &mut [c_char; IC_LISTENER_MESSAGE_SIZE], message: fmt::Arguments<'_>) {
+    let mut line = Line { to, length: 0 };
+    // A line that is too long is cut; there is nobody to tell.
+    let _ = line.write_fmt(message);
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

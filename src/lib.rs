@@ -29,6 +29,7 @@
 
 mod address;
 mod attempts;
+mod census;
 mod drop_in;
 mod error;
 #[allow(unsafe_code)]
@@ -38,11 +39,14 @@ mod listener;
 mod options;
 mod port_order;
 mod port_range;
+mod proc_net_tcp;
+mod sock_diag;
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;
 
 pub use attempts::{Attempts, Family, PortOrigin};
+pub use census::{Census, CensusSource, Holders};
 pub use drop_in::{Done, bind, connect, listen};
 pub use error::{Error, Step};
 pub use options::{DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Opened, Options, setup_listener, share_port};

@@ -51,13 +51,15 @@ pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: 
             None => match bind(&socket, address, PICK)? {
                 Answer::Ours => {}
                 refused => {
-                    if let Ok(range) = port_range::read_host_range() {
-                        attempts.in_range(range);
+                    if let Ok(ports) = port_range::read_host_range().and_then(Ports::not_reserved) {
+                        attempts.begin_pass(&ports);
+                        attempts.count(ports.usable(), refused);
                     }
                     return Err(no_udp_port(refused));
                 }
             },
             Some(ports) => {
+                attempts.in_named_range();
                 attempts.begin_pass(&ports);
                 let mut order = PortOrder::new(&ports, seed_for_this_call()).take(ports.usable() as usize);
                 loop {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, Socket, Type};
 
 use crate::address::{LocalAddress, Unusable};
+use crate::census::{self, Census, Transport};
 use crate::error::Failure;
 use crate::listener::{self, Won};
-use crate::port_range::Range;
+use crate::port_range::{self, Ports, Range};
 use crate::{Attempts, Error, Family, PortOrigin, Step};
 
 /// The backlog of a listener whose options do not name one, as Greenplum has it.
@@ -120,6 +121,31 @@ impl<'a> Options<'a> {
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
         self.open(listener::udp_socket)
+    }
+
+    /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
+    /// line, for an operator. The backlog and the retries do not matter.
+    ///
+    /// It takes about as long as a call that finds no port, and stops after half a second. It maps 96 KiB meanwhile.
+    /// Nothing is bound, and nobody is disturbed.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for options that cannot be used; ENOENT when the host's port range cannot be read, and the options name
+    /// none; what open(2) says of /proc/net/tcp, when netlink is refused as well; ENOMEM.
+    pub fn census(&self) -> io::Result<Census> {
+        self.take_census().map_err(|failure| failure.source)
+    }
+
+    pub(crate) fn take_census(&self) -> Result<Census, Failure> {
+        let (address, named) = self.validated()?;
+        let ports = match named {
+            Some(range) => Ports::exactly(range),
+            None => port_range::read_host_range()
+                .and_then(Ports::not_reserved)
+                .map_err(|_| Failure::no_census("the host's port range cannot be read", libc::ENOENT))?,
+        };
+        census::take(Transport::Tcp, address, &ports)
     }
 
     fn open<S: From<Socket>>(

@@ -117,6 +117,7 @@ pub(crate) fn win_a_port(
     match named {
         Some(range) => {
             let ports = Ports::exactly(range);
+            hunt.attempts.in_named_range();
             hunt.attempts.begin_pass(&ports);
             hunt.name_exclusively(&ports)?.map_or_else(|| hunt.sweep(&ports, Host::IsNotAsked), Ok)
         }

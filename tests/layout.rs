@@ -4,7 +4,8 @@
 use std::mem::{align_of, offset_of, size_of};
 
 use ic_listener::ffi::{
-    IC_LISTENER_MESSAGE_SIZE, IcListenerOptions, IcListenerPortOrigin, IcListenerReport, IcListenerStep,
+    IC_LISTENER_MESSAGE_SIZE, IcListenerCensus, IcListenerCensusSource, IcListenerOptions, IcListenerPortOrigin,
+    IcListenerReport, IcListenerStep,
 };
 
 const WORD: usize = size_of::<usize>();
@@ -36,13 +37,47 @@ fn the_report_is_laid_out_as_c_expects() {
     assert_eq!(offset_of!(IcListenerReport, listens_lost), 44);
     assert_eq!(offset_of!(IcListenerReport, elapsed_ns), 48);
     assert_eq!(offset_of!(IcListenerReport, message), 56);
-    assert_eq!((size_of::<IcListenerReport>(), align_of::<IcListenerReport>()), (56 + IC_LISTENER_MESSAGE_SIZE, 8));
+    assert_eq!(offset_of!(IcListenerReport, census_source), 312);
+    assert_eq!(offset_of!(IcListenerReport, census_complete), 316);
+    assert_eq!(offset_of!(IcListenerReport, ports_listening), 320);
+    assert_eq!(offset_of!(IcListenerReport, ports_bound), 324);
+    assert_eq!(offset_of!(IcListenerReport, ports_connected), 328);
+    assert_eq!(offset_of!(IcListenerReport, ports_closing), 332);
+    assert_eq!(offset_of!(IcListenerReport, ports_time_wait), 336);
+    assert_eq!(offset_of!(IcListenerReport, ports_unknown), 340);
+    assert_eq!(offset_of!(IcListenerReport, time_wait_next_s), 344);
+    assert_eq!(offset_of!(IcListenerReport, time_wait_last_s), 348);
+    assert_eq!((size_of::<IcListenerReport>(), align_of::<IcListenerReport>()), (352, 8));
     assert_eq!(IC_LISTENER_MESSAGE_SIZE, 256);
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn the_census_is_laid_out_as_c_expects() {
+    assert_eq!(offset_of!(IcListenerCensus, size), 0);
+    assert_eq!(offset_of!(IcListenerCensus, error), 8);
+    assert_eq!(offset_of!(IcListenerCensus, source), 12);
+    assert_eq!(offset_of!(IcListenerCensus, complete), 16);
+    assert_eq!(offset_of!(IcListenerCensus, port_min), 20);
+    assert_eq!(offset_of!(IcListenerCensus, port_max), 24);
+    assert_eq!(offset_of!(IcListenerCensus, ports), 28);
+    assert_eq!(offset_of!(IcListenerCensus, ports_listening), 32);
+    assert_eq!(offset_of!(IcListenerCensus, ports_bound), 36);
+    assert_eq!(offset_of!(IcListenerCensus, ports_connected), 40);
+    assert_eq!(offset_of!(IcListenerCensus, ports_closing), 44);
+    assert_eq!(offset_of!(IcListenerCensus, ports_time_wait), 48);
+    assert_eq!(offset_of!(IcListenerCensus, ports_unheld), 52);
+    assert_eq!(offset_of!(IcListenerCensus, time_wait_next_s), 56);
+    assert_eq!(offset_of!(IcListenerCensus, time_wait_last_s), 60);
+    assert_eq!(offset_of!(IcListenerCensus, elapsed_ns), 64);
+    assert_eq!(offset_of!(IcListenerCensus, message), 72);
+    assert_eq!((size_of::<IcListenerCensus>(), align_of::<IcListenerCensus>()), (328, 8));
 }
 
 #[test]
 fn enums_are_ints_with_these_values() {
     assert_eq!((size_of::<IcListenerStep>(), size_of::<IcListenerPortOrigin>()), (4, 4));
+    assert_eq!(size_of::<IcListenerCensusSource>(), 4);
     let steps = [
         IcListenerStep::None,
         IcListenerStep::Arguments,
@@ -62,4 +97,6 @@ fn enums_are_ints_with_these_values() {
         IcListenerPortOrigin::PickedByKernel,
     ];
     assert_eq!(origins.map(|origin| origin as i32), [0, 1, 2, 3]);
+    let sources = [IcListenerCensusSource::None, IcListenerCensusSource::Netlink, IcListenerCensusSource::Proc];
+    assert_eq!(sources.map(|source| source as i32), [0, 1, 2]);
 }

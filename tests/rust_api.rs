@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
-use ic_listener::{Family, Options, PortOrigin, Step, setup_listener, share_port};
+use ic_listener::{Family, Holders, Options, PortOrigin, Step, setup_listener, share_port};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 #[test]
@@ -44,6 +44,9 @@ fn an_address_and_ports_are_kept_to() {
     assert_eq!(again.to_string(), format!("no port to listen on in {0}-{0}: 1 tried, 1 in use", opened.port));
     let attempts = again.attempts();
     assert_eq!((attempts.tried(), attempts.in_use(), attempts.listens_lost()), (1, 1, 0));
+    assert!(again.is_want_of_ports());
+    let census = Options::new().address("::1").ports(opened.port..=opened.port).census().unwrap();
+    assert_eq!(again.explained_by(&census).to_string(), format!("{again}: 1 listener"));
 
     drop(opened.socket);
     Options::new().address("::1").ports(address.port()..=address.port()).open_tcp().unwrap();
@@ -118,4 +121,30 @@ fn errors_and_sockets_can_go_to_other_threads() {
     sendable::<ic_listener::Error>();
     sendable::<ic_listener::Opened<TcpListener>>();
     sendable::<Options<'static>>();
+}
+
+#[test]
+fn a_census_counts_each_port_of_the_options_once() {
+    let opened = Options::new().address("127.0.0.1").open_tcp().unwrap();
+    let only_this = Options::new().ports(opened.port..=opened.port);
+    let client = TcpStream::connect(("127.0.0.1", opened.port)).unwrap();
+    let census = only_this.clone().address("127.0.0.1").census().unwrap();
+    assert_eq!((census.range.clone(), census.ports, census.complete), (opened.port..=opened.port, 1, true));
+    assert_eq!((census.holders.listening, census.holders.total(), census.unheld()), (1, 1, 0));
+    assert_eq!(census.to_string(), format!("1 port in {0}-{0}: 1 listener, 0 without a holder", opened.port));
+    drop(client);
+
+    let elsewhere = only_this.address("127.0.0.2").census().unwrap();
+    assert_eq!(elsewhere.holders, Holders::default());
+    assert_eq!(elsewhere.unheld(), 1);
+
+    let host = Options::new().census().unwrap();
+    assert_eq!(Some(host.range.clone()), Options::new().open_tcp().unwrap().attempts.range());
+}
+
+#[test]
+fn a_census_of_options_that_cannot_be_used_is_refused() {
+    for options in [Options::new().address("localhost"), Options::new().backlog(-1), Options::new().ports(0..=7)] {
+        assert_eq!(options.census().unwrap_err().raw_os_error(), Some(libc::EINVAL), "{options:?}");
+    }
 }

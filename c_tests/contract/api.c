@@ -647,8 +647,10 @@ exactly_these_ports_body(void *argument)
 								 IC_LISTENER_PORT_ORIGIN_FREE);
 
 			snprintf(message, sizeof(message),
-					 "no port to listen on in %d-%d: %u tried, %u in use",
-					 cases[i].min, cases[i].max, ports, ports);
+					 "no port to listen on in %d-%d: %u tried, %u in use: %u %s",
+					 cases[i].min, cases[i].max, ports, ports, ports,
+					 kind == &udp ? "bound" :
+					 ports == 1 ? "listener" : "listeners");
 			report = refused(kind, &options, EADDRINUSE, IC_LISTENER_STEP_BIND,
 							 message);
 			expect_equal(strlen(report.message), strlen(message));
@@ -657,6 +659,11 @@ exactly_these_ports_body(void *argument)
 			expect_equal(report.ports_tried, ports);
 			expect_equal(report.ports_in_use, ports);
 			expect_equal(report.listens_lost, 0);
+			expect(report.census_source != IC_LISTENER_CENSUS_SOURCE_NONE);
+			expect_equal(report.census_complete, 1);
+			expect_equal(report.ports_listening, kind == &udp ? 0 : ports);
+			expect_equal(report.ports_bound, kind == &udp ? ports : 0);
+			expect_equal(report.ports_unknown, 0);
 			expect(report.elapsed_ns > 0);
 		}
 	}

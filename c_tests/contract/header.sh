@@ -34,6 +34,7 @@ main(void)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 	IcListenerStep step = IC_LISTENER_STEP_NONE;
 	IcListenerPortOrigin origin = IC_LISTENER_PORT_ORIGIN_NONE;
 	int			port;
@@ -41,7 +42,8 @@ main(void)
 
 	if (ic_listener_open_tcp(&options, &port, &fd, &report) != 0 ||
 		ic_listener_open_udp(&options, &port, &fd, &report) != 0 ||
-		setup_listener(&port, &fd) != 0 || ic_listener_share_port(fd) != 0)
+		setup_listener(&port, &fd) != 0 || ic_listener_share_port(fd) != 0 ||
+		ic_listener_census(&options, &census) != 0)
 		return 1;
 	return report.step == step && report.origin != origin &&
 		ic_listener_step_name(report.step)[0] == 'n' &&

@@ -36,6 +36,8 @@ static_assert(sizeof(int) == 4, "int");
 static_assert(sizeof(IcListenerStep) == sizeof(int), "IcListenerStep");
 static_assert(sizeof(IcListenerPortOrigin) == sizeof(int),
 			  "IcListenerPortOrigin");
+static_assert(sizeof(IcListenerCensusSource) == sizeof(int),
+			  "IcListenerCensusSource");
 
 VALUE_IS(IC_LISTENER_STEP_NONE, 0);
 VALUE_IS(IC_LISTENER_STEP_ARGUMENTS, 1);
@@ -51,6 +53,10 @@ VALUE_IS(IC_LISTENER_PORT_ORIGIN_NONE, 0);
 VALUE_IS(IC_LISTENER_PORT_ORIGIN_FREE, 1);
 VALUE_IS(IC_LISTENER_PORT_ORIGIN_REUSED, 2);
 VALUE_IS(IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL, 3);
+
+VALUE_IS(IC_LISTENER_CENSUS_SOURCE_NONE, 0);
+VALUE_IS(IC_LISTENER_CENSUS_SOURCE_NETLINK, 1);
+VALUE_IS(IC_LISTENER_CENSUS_SOURCE_PROC, 2);
 
 VALUE_IS(IC_LISTENER_MESSAGE_SIZE, 256);
 
@@ -91,8 +97,45 @@ OFFSET_IS(IcListenerReport, ports_forbidden, WORD + 32);
 OFFSET_IS(IcListenerReport, listens_lost, WORD + 36);
 OFFSET_IS(IcListenerReport, elapsed_ns, ELAPSED);
 OFFSET_IS(IcListenerReport, message, ELAPSED + 8);
-static_assert(sizeof(IcListenerReport) == ELAPSED + 8 + 256,
-			  "IcListenerReport");
+OFFSET_IS(IcListenerReport, census_source, ELAPSED + 264);
+OFFSET_IS(IcListenerReport, census_complete, ELAPSED + 268);
+OFFSET_IS(IcListenerReport, ports_listening, ELAPSED + 272);
+OFFSET_IS(IcListenerReport, ports_bound, ELAPSED + 276);
+OFFSET_IS(IcListenerReport, ports_connected, ELAPSED + 280);
+OFFSET_IS(IcListenerReport, ports_closing, ELAPSED + 284);
+OFFSET_IS(IcListenerReport, ports_time_wait, ELAPSED + 288);
+OFFSET_IS(IcListenerReport, ports_unknown, ELAPSED + 292);
+OFFSET_IS(IcListenerReport, time_wait_next_s, ELAPSED + 296);
+OFFSET_IS(IcListenerReport, time_wait_last_s, ELAPSED + 300);
+static_assert(sizeof(IcListenerReport) == ELAPSED + 304, "IcListenerReport");
+
+struct AlignedLikeCensusElapsed
+{
+	char		before[WORD + 56];
+	uint64_t	elapsed_ns;
+};
+
+#define CENSUS_ELAPSED offsetof(struct AlignedLikeCensusElapsed, elapsed_ns)
+
+OFFSET_IS(IcListenerCensus, size, 0);
+OFFSET_IS(IcListenerCensus, error, WORD);
+OFFSET_IS(IcListenerCensus, source, WORD + 4);
+OFFSET_IS(IcListenerCensus, complete, WORD + 8);
+OFFSET_IS(IcListenerCensus, port_min, WORD + 12);
+OFFSET_IS(IcListenerCensus, port_max, WORD + 16);
+OFFSET_IS(IcListenerCensus, ports, WORD + 20);
+OFFSET_IS(IcListenerCensus, ports_listening, WORD + 24);
+OFFSET_IS(IcListenerCensus, ports_bound, WORD + 28);
+OFFSET_IS(IcListenerCensus, ports_connected, WORD + 32);
+OFFSET_IS(IcListenerCensus, ports_closing, WORD + 36);
+OFFSET_IS(IcListenerCensus, ports_time_wait, WORD + 40);
+OFFSET_IS(IcListenerCensus, ports_unheld, WORD + 44);
+OFFSET_IS(IcListenerCensus, time_wait_next_s, WORD + 48);
+OFFSET_IS(IcListenerCensus, time_wait_last_s, WORD + 52);
+OFFSET_IS(IcListenerCensus, elapsed_ns, CENSUS_ELAPSED);
+OFFSET_IS(IcListenerCensus, message, CENSUS_ELAPSED + 8);
+static_assert(sizeof(IcListenerCensus) == CENSUS_ELAPSED + 8 + 256,
+			  "IcListenerCensus");
 
 SIZE_IS(IcListenerReport, size, WORD);
 SIZE_IS(IcListenerReport, error, 4);
@@ -115,6 +158,8 @@ static int	(*const open_tcp) (const IcListenerOptions *, int *, int *,
 static int	(*const open_udp) (const IcListenerOptions *, int *, int *,
 							   IcListenerReport *) = ic_listener_open_udp;
 static int	(*const share_port) (int) = ic_listener_share_port;
+static int	(*const count_holders) (const IcListenerOptions *,
+									IcListenerCensus *) = ic_listener_census;
 static const char *(*const step_name) (int) = ic_listener_step_name;
 static const char *(*const version) (void) = ic_listener_version;
 
@@ -124,6 +169,7 @@ sizes_are_the_library_s(void **state)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 	int			port;
 	int			fd;
 
@@ -136,15 +182,18 @@ sizes_are_the_library_s(void **state)
 	assert_string_equal(step_name(report.step), "arguments");
 	assert_int_equal(setup(NULL, NULL), -1);
 	assert_int_equal(share_port(-1), -1);
+	assert_int_equal(count_holders(&options, &census), -1);
+	assert_non_null(strstr(census.message, "port_min"));
 	assert_string_equal(version(), IC_LISTENER_VERSION);
 }
 
-/* IC_LISTENER_OPTIONS_INIT and IC_LISTENER_REPORT_INIT, member by member. */
+/* IC_LISTENER_OPTIONS_INIT and the like, member by member. */
 static void
 initializers_are_the_defaults(void **state)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 
 	(void) state;
 	assert_int_equal(options.size, sizeof(options));
@@ -168,6 +217,21 @@ initializers_are_the_defaults(void **state)
 	assert_int_equal(report.elapsed_ns, 0);
 	for (size_t i = 0; i < sizeof(report.message); i++)
 		assert_int_equal(report.message[i], '\0');
+	assert_int_equal(report.census_source, IC_LISTENER_CENSUS_SOURCE_NONE);
+	assert_int_equal(report.census_complete, 0);
+	assert_int_equal(report.ports_listening, 0);
+	assert_int_equal(report.ports_bound, 0);
+	assert_int_equal(report.ports_connected, 0);
+	assert_int_equal(report.ports_closing, 0);
+	assert_int_equal(report.ports_time_wait, 0);
+	assert_int_equal(report.ports_unknown, 0);
+	assert_int_equal(report.time_wait_next_s, 0);
+	assert_int_equal(report.time_wait_last_s, 0);
+
+	assert_int_equal(census.size, sizeof(census));
+	assert_int_equal(census.source, IC_LISTENER_CENSUS_SOURCE_NONE);
+	for (size_t i = sizeof(census.size); i < sizeof(census); i++)
+		assert_int_equal(((const char *) &census)[i], '\0');
 }
 
 int

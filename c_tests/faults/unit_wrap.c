@@ -268,6 +268,9 @@ __wrap_socket(int domain, int type, int protocol)
 {
 	if (!stage.active)
 		return __real_socket(domain, type, protocol);
+
+	if (domain == AF_NETLINK)
+		return refuse(EPERM);	/* the census, which follows a failure */
 	if (fails(SOCKET, domain, 0))
 		return -1;
 	if (stage.situation.no_ipv6 && domain == AF_INET6)
@@ -370,6 +373,8 @@ __wrap_open64(const char *path, int flags, mode_t mode)
 {
 	if (!stage.active)
 		return __real_open64(path, flags, mode);
+	if (strncmp(path, "/proc/thread-self/", 18) == 0)
+		return refuse(EACCES);	/* the census */
 	fails(OTHER, 0, 0);
 	stage.opens++;
 	if (stage.situation.no_proc)

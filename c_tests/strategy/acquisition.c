@@ -67,9 +67,10 @@ __wrap_listen(int fd, int backlog)
 	return -1;
 }
 
-/* The report of a call that found all ports of the range in use. */
+/* The report of a call that found all ports of the range in use, and by whom. */
 static void
-require_all_in_use(const Call *call, int port_min, int port_max)
+require_all_in_use(const Call *call, int port_min, int port_max,
+				   const char *holders)
 {
 	const IcListenerReport *report = &call->report;
 	uint32_t	ports = port_max - port_min + 1;
@@ -92,10 +93,10 @@ require_all_in_use(const Call *call, int port_min, int port_max)
 			report->ports_in_use, report->ports_forbidden,
 			report->listens_lost);
 	snprintf(message, sizeof(message),
-			 "no port to listen on in %d-%d: %u tried, %u in use", port_min,
-			 port_max, ports, ports);
-	require(strcmp(report->message, message) == 0, "message: %s",
-			report->message);
+			 "no port to listen on in %d-%d: %u tried, %u in use: %u %s",
+			 port_min, port_max, ports, ports, ports, holders);
+	require(strncmp(report->message, message, strlen(message)) == 0,
+			"message: %s", report->message);
 }
 
 /* Takes all ports of the small range, each of them with SO_REUSEADDR. */
@@ -113,7 +114,7 @@ require_all_reused(void)
 				call.port);
 	}
 	call = open_listener(NULL);
-	require_all_in_use(&call, PORT_MIN, PORT_MAX);
+	require_all_in_use(&call, PORT_MIN, PORT_MAX, "listeners");
 }
 
 /* Listeners of the library's own on every port leave each in TIME_WAIT. */
@@ -169,7 +170,8 @@ fail_on_foreign_time_waits(void *unused)
 	require(ports_in_time_wait(PORT_MIN, PORT_MAX) == PORTS,
 			"%d ports in TIME_WAIT", ports_in_time_wait(PORT_MIN, PORT_MAX));
 	call = open_listener(NULL);
-	require_all_in_use(&call, PORT_MIN, PORT_MAX);
+	require_all_in_use(&call, PORT_MIN, PORT_MAX,
+					   "in TIME_WAIT without SO_REUSEADDR (");
 }
 
 static void
@@ -550,7 +552,7 @@ search_large_range(void *unused)
 
 	bind_calls = 0;
 	call = open_listener(NULL);
-	require_all_in_use(&call, LARGE_MIN, LARGE_MAX);
+	require_all_in_use(&call, LARGE_MIN, LARGE_MAX, "listeners");
 	require(bind_calls == PROBES + LARGE_PORTS, "%ld bind calls", bind_calls);
 	printf("# %d ports all taken: %ld bind calls, %.1f ms\n", LARGE_PORTS,
 		   bind_calls, call.report.elapsed_ns / 1e6);

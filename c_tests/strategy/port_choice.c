@@ -322,7 +322,8 @@ pass_over_privileged_ports(void *unused)
 			call.report.ports_in_use == 77 && call.report.listens_lost == 0,
 			"%s", call.report.message);
 	require(strcmp(call.report.message, "no port to listen on in 1000-1100: "
-				   "101 tried, 77 in use, 24 not permitted") == 0, "%s",
+				   "101 tried, 77 in use, 24 not permitted; "
+				   "in use: 77 listeners") == 0, "%s",
 			call.report.message);
 
 	options.port_max = 1023;

@@ -1,0 +1,550 @@
+//! Who holds the ports, asked when a call fails for want of one and whenever a monitor wants to know.
+//!
+//! # What is counted
+//!
+//! Every port of the range once, by its strongest holder; a port may have many, a listener with its connections among
+//! them. From the strongest to the weakest, by whether waiting helps:
+//!
+//! 1. **Listening** (LISTEN). Its program has to end, or close it.
+//! 2. **Bound**, and neither listening nor connected: about to listen or to connect, or kept for later.
+//! 3. **Connected**: a program has the connection, or is making it (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
+//! 4. **Closing**: the program has closed it, and the peer has not answered yet (FIN_WAIT1, FIN_WAIT2, CLOSING,
+//!    LAST_ACK).
+//! 5. **TIME_WAIT**: nobody has it. The kernel gives the port back when its time has passed, 60 s at most.
+//!
+//! IPv4 and IPv6 on one port are one holder. Only sockets count that are in the way of the address in question; all of
+//! them are in the way of the wildcard.
+//!
+//! # Who says so
+//!
+//! The kernel, by sock_diag(7); where netlink is refused, /proc/net/tcp. Neither shows whether a socket has
+//! SO_REUSEADDR, which decides whether a port can be shared (`inet_diag_sockopt` has other flags). After a call that
+//! has failed it is known all the same: the call asked for every port with SO_REUSEADDR, and would have got a
+//! TIME_WAIT that has it. Bound sockets are shown by netlink on Linux 6.8 and later; elsewhere such a port is in use
+//! and nobody is seen on it.
+//!
+//! # What it costs
+//!
+//! One byte for each port and one buffer, mapped for the time of the census. As much time as the kernel takes to list
+//! the holders, about that of the failed call. After [`LONGEST`] the rest is not counted.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use crate::address::LocalAddress;
+use crate::error::Failure;
+use crate::port_range::Ports;
+use crate::sys::Pages;
+use crate::{Attempts, proc_net_tcp, sock_diag};
+
+/// When a census is cut short: a million connections of one listener are listed one by one.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// What the kernel fills at a time; netlink uses no more than 32 KiB (netlink_recvmsg).
+const BUFFER: usize = 32 << 10;
+
+/// One byte for each port number.
+const PORT_NUMBERS: usize = 1 << 16;
+
+/// Who holds the ports of a range; see [`crate::Options::census`].
+///
+/// `Display` is one line, such as
+/// `64 ports in 40000-40063: 50 in TIME_WAIT (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Census {
+    /// The range of the ports.
+    pub range: RangeInclusive<u16>,
+    /// How many ports of it count: all but those that the host reserves.
+    pub ports: u32,
+    /// Who holds them.
+    pub holders: Holders,
+    /// Who said so.
+    pub source: CensusSource,
+    /// Whether every holder was counted. False when there were too many for the time a census may take, half a second.
+    pub complete: bool,
+    /// How long the census took.
+    pub elapsed: Duration,
+}
+
+/// Ports by who holds them: each once, by its strongest holder, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holders {
+    /// A socket listens on it.
+    pub listening: u32,
+    /// A socket is bound to it, and neither listens nor connects. Seen by netlink on Linux 6.8 and later only.
+    pub bound: u32,
+    /// A connection that a program has, or is making: SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT.
+    pub connected: u32,
+    /// A connection that its program has closed: FIN_WAIT1, FIN_WAIT2, CLOSING, LAST_ACK.
+    pub closing: u32,
+    /// Connections that have ended, in TIME_WAIT.
+    pub time_wait: u32,
+    /// How many seconds until the first of the ports in TIME_WAIT is free, rounded up. 0 when none is in TIME_WAIT.
+    pub time_wait_next_s: u32,
+    /// How many seconds until the last of them is free, rounded up. 0 when none is in TIME_WAIT.
+    pub time_wait_last_s: u32,
+}
+
+/// Where a census comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CensusSource {
+    /// The kernel, over netlink: sock_diag(7).
+    Netlink,
+    /// /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They show no sockets that are only bound.
+    Proc,
+}
+
+/// Whose ports: TCP and UDP have 65,535 each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// Counts the holders of `ports` that are in the way of `address`.
+///
+/// # Errors
+///
+/// What /proc said, when neither source can be read; ENOMEM.
+pub(crate) fn take(transport: Transport, address: LocalAddress, ports: &Ports) -> Result<Census, Failure> {
+    let start = Instant::now();
+    let range = ports.range().min()..=ports.range().max();
+    let mut memory = Pages::new(PORT_NUMBERS + BUFFER)
+        .map_err(|error| Failure::no_census("no memory to count who holds the ports", errno_of(&error)))?;
+    let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
+    let until = start + LONGEST;
+    let mut tally = Tally { strongest, range: range.clone(), address, until, cut_short: false };
+
+    let source = if sock_diag::list(transport, &range, buffer, &mut tally).is_ok() {
+        CensusSource::Netlink
+    } else {
+        tally.forget();
+        proc_net_tcp::list(transport, buffer, &mut tally).map_err(|error| {
+            let hidden = "who holds the ports cannot be seen: neither netlink nor /proc/net/tcp can be read";
+            Failure::no_census(hidden, errno_of(&error))
+        })?;
+        CensusSource::Proc
+    };
+    let (holders, complete) = (tally.count(ports), !tally.cut_short);
+    Ok(Census { range, ports: ports.usable(), holders, source, complete, elapsed: start.elapsed() })
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    // Without one: what was read is no list of sockets.
+    error.raw_os_error().unwrap_or(libc::EBADMSG)
+}
+
+/// A socket as its source shows it.
+pub(crate) struct Seen {
+    /// Its local port.
+    pub(crate) port: u16,
+    /// Its local address; unspecified for a wildcard.
+    pub(crate) address: IpAddr,
+    /// The interface it is bound to, or 0.
+    pub(crate) interface: u32,
+    /// Whether it takes no IPv4.
+    pub(crate) only_v6: bool,
+    /// As in net/tcp_states.h of the kernel.
+    pub(crate) state: u8,
+    /// Until its timer runs out; in TIME_WAIT, until the port is given back.
+    pub(crate) milliseconds_left: u32,
+}
+
+/// A holder of a port, from the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    TimeWait { seconds_left: u8 },
+    Closing,
+    Connected,
+    Bound,
+    Listening,
+}
+
+impl Holder {
+    /// TIME_WAIT lasts 60 s (TCP_TIMEWAIT_LEN). Kernels that have it longer are believed up to here.
+    const LONGEST_TIME_WAIT: u8 = 250;
+
+    fn of(seen: &Seen) -> Option<Self> {
+        Some(match seen.state {
+            1 | 2 | 3 | 8 | 12 => Self::Connected, // ESTABLISHED, SYN_SENT, SYN_RECV, CLOSE_WAIT, NEW_SYN_RECV
+            4 | 5 | 9 | 11 => Self::Closing,       // FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING
+            6 => {
+                let seconds = seen.milliseconds_left.div_ceil(1000).clamp(1, u32::from(Self::LONGEST_TIME_WAIT));
+                Self::TimeWait { seconds_left: seconds as u8 }
+            }
+            7 | 13 => Self::Bound, // CLOSE, which is a UDP socket's usual state, and BOUND_INACTIVE
+            10 => Self::Listening, // LISTEN
+            _ => return None,
+        })
+    }
+
+    /// As one byte, so that the stronger holder is the greater number, and of two TIME_WAITs the one that lasts longer.
+    /// 0 is left for nobody.
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::TimeWait { seconds_left } => seconds_left,
+            Self::Closing => Self::LONGEST_TIME_WAIT + 1,
+            Self::Connected => Self::LONGEST_TIME_WAIT + 2,
+            Self::Bound => Self::LONGEST_TIME_WAIT + 3,
+            Self::Listening => Self::LONGEST_TIME_WAIT + 4,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte.checked_sub(Self::LONGEST_TIME_WAIT) {
+            None | Some(0) => (byte > 0).then_some(Self::TimeWait { seconds_left: byte }),
+            Some(1) => Some(Self::Closing),
+            Some(2) => Some(Self::Connected),
+            Some(3) => Some(Self::Bound),
+            Some(_) => Some(Self::Listening),
+        }
+    }
+}
+
+/// The strongest holder of each port so far.
+pub(crate) struct Tally<'a> {
+    strongest: &'a mut [u8],
+    range: RangeInclusive<u16>,
+    address: LocalAddress,
+    until: Instant,
+    cut_short: bool,
+}
+
+impl Tally<'_> {
+    pub(crate) fn add(&mut self, seen: &Seen) {
+        if !self.range.contains(&seen.port) || !in_the_way(&self.address, seen) {
+            return;
+        }
+        if let Some(holder) = Holder::of(seen) {
+            let strongest = &mut self.strongest[usize::from(seen.port)];
+            *strongest = holder.to_byte().max(*strongest);
+        }
+    }
+
+    /// To be asked now and then; once true, no more is to be added.
+    pub(crate) fn out_of_time(&mut self) -> bool {
+        self.cut_short = Instant::now() >= self.until;
+        self.cut_short
+    }
+
+    fn forget(&mut self) {
+        self.in_range().fill(0);
+        self.cut_short = false;
+    }
+
+    fn in_range(&mut self) -> &mut [u8] {
+        &mut self.strongest[usize::from(*self.range.start())..=usize::from(*self.range.end())]
+    }
+
+    fn count(&self, ports: &Ports) -> Holders {
+        let mut holders = Holders::default();
+        for port in self.range.clone().filter(|&port| !ports.is_reserved(port)) {
+            match Holder::from_byte(self.strongest[usize::from(port)]) {
+                None => {}
+                Some(Holder::Listening) => holders.listening += 1,
+                Some(Holder::Bound) => holders.bound += 1,
+                Some(Holder::Connected) => holders.connected += 1,
+                Some(Holder::Closing) => holders.closing += 1,
+                Some(Holder::TimeWait { seconds_left }) => holders.add_time_wait(u32::from(seconds_left)),
+            }
+        }
+        holders
+    }
+}
+
+/// Whether a socket keeps others from the address, as bind() would find (`inet_rcv_saddr_equal`): it has that address
+/// or a wildcard that takes it. On link-local addresses the interface counts too.
+fn in_the_way(wanted: &LocalAddress, seen: &Seen) -> bool {
+    let LocalAddress::Given(wanted) = wanted else {
+        return true;
+    };
+    let (mine, theirs) = (wanted.ip().to_canonical(), seen.address.to_canonical());
+    match (mine, theirs) {
+        // The IPv6 wildcard has IPv4 too, ours always and theirs unless it is told otherwise.
+        (IpAddr::V6(mine), _) if mine.is_unspecified() => true,
+        (IpAddr::V4(_), IpAddr::V6(theirs)) => theirs.is_unspecified() && !seen.only_v6,
+        (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        _ => {
+            let interface = match wanted {
+                SocketAddr::V4(_) => 0,
+                SocketAddr::V6(wanted) => wanted.scope_id(),
+            };
+            (interface == 0 || seen.interface == 0 || interface == seen.interface)
+                && (mine == theirs || mine.is_unspecified() || theirs.is_unspecified())
+        }
+    }
+}
+
+impl Holders {
+    /// How many ports have a holder.
+    pub fn total(&self) -> u32 {
+        self.listening + self.bound + self.connected + self.closing + self.time_wait
+    }
+
+    fn add_time_wait(&mut self, seconds_left: u32) {
+        self.time_wait_next_s =
+            if self.time_wait == 0 { seconds_left } else { self.time_wait_next_s.min(seconds_left) };
+        self.time_wait_last_s = self.time_wait_last_s.max(seconds_left);
+        self.time_wait += 1;
+    }
+
+    /// The holders in words, the most frequent first, `unknown` being ports in use on which nobody was seen; and what
+    /// `which` is known about those in TIME_WAIT.
+    pub(crate) fn describe(&self, unknown: u32, which: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut kinds = [
+            (self.listening, if self.listening == 1 { "listener" } else { "listeners" }),
+            (self.bound, "bound"),
+            (self.connected, if self.connected == 1 { "connection" } else { "connections" }),
+            (self.closing, "closing"),
+            (self.time_wait, "in TIME_WAIT"),
+            (unknown, "unknown"),
+        ];
+        kinds.sort_unstable_by_key(|&(count, kind)| (Reverse(count), kind));
+        let mut separator = "";
+        for (count, kind) in kinds.into_iter().filter(|&(count, _)| count > 0) {
+            write!(f, "{separator}{count} {kind}")?;
+            if kind == "in TIME_WAIT" {
+                f.write_str(which)?;
+                match (count, self.time_wait_next_s, self.time_wait_last_s) {
+                    (1, next, _) => write!(f, " (free in {next} s)")?,
+                    (_, next, last) if next == last => write!(f, " (all free in {last} s)")?,
+                    (_, next, last) => write!(f, " (the next is free in {next} s, all in {last} s)")?,
+                }
+            }
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+impl Census {
+    /// How many ports nobody was seen on. They are free, or bound where the source does not show that.
+    pub fn unheld(&self) -> u32 {
+        self.ports.saturating_sub(self.holders.total())
+    }
+}
+
+impl Census {
+    /// How many of the ports that a call found in use had no holder that was seen.
+    pub(crate) fn unknown(&self, attempts: &Attempts) -> u32 {
+        attempts.in_use().saturating_sub(self.holders.total())
+    }
+
+    /// Goes on after the line that says how many ports of a failed call were in use.
+    pub(crate) fn fmt_in_use(&self, attempts: &Attempts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if attempts.in_use() == 0 {
+            return Ok(());
+        }
+        // Right behind "64 in use", or after what else there was.
+        f.write_str(if attempts.in_use() == attempts.tried() { ": " } else { "; in use: " })?;
+        // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.
+        self.holders.describe(self.unknown(attempts), " without SO_REUSEADDR", f)
+    }
+}
+
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = if self.ports == 1 { "port" } else { "ports" };
+        write!(f, "{} {ports} in {}-{}: ", self.ports, self.range.start(), self.range.end())?;
+        self.holders.describe(0, "", f)?;
+        let separator = if self.holders.total() > 0 { ", " } else { "" };
+        write!(f, "{separator}{} without a holder", self.unheld())?;
+        if self.complete { Ok(()) } else { f.write_str(" (not counted to the end)") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port_range::Range;
+    use std::net::{TcpListener, TcpStream};
+
+    const MIN: u16 = 40_000;
+    const MAX: u16 = 40_009;
+
+    fn seen(port: u16, state: u8) -> Seen {
+        let address = "127.0.0.1".parse().unwrap();
+        Seen { port, address, interface: 0, only_v6: false, state, milliseconds_left: 0 }
+    }
+
+    fn counted(address: LocalAddress, sockets: &[Seen]) -> Holders {
+        let mut strongest = vec![0; PORT_NUMBERS];
+        let until = Instant::now() + LONGEST;
+        let mut tally = Tally { strongest: &mut strongest, range: MIN..=MAX, address, until, cut_short: false };
+        sockets.iter().for_each(|socket| tally.add(socket));
+        tally.count(&Ports::exactly(Range::new(MIN, MAX).unwrap()))
+    }
+
+    #[test]
+    fn a_byte_holds_a_holder_and_its_strength() {
+        let mut holders = vec![Holder::TimeWait { seconds_left: 1 }, Holder::TimeWait { seconds_left: 250 }];
+        holders.extend([Holder::Closing, Holder::Connected, Holder::Bound, Holder::Listening]);
+        let bytes: Vec<u8> = holders.iter().map(|holder| holder.to_byte()).collect();
+        assert!(bytes.is_sorted() && bytes[0] > 0, "{bytes:?}");
+        assert_eq!(bytes.into_iter().filter_map(Holder::from_byte).collect::<Vec<_>>(), holders);
+        assert_eq!(Holder::from_byte(0), None);
+    }
+
+    #[test]
+    fn every_state_is_counted_as_one_kind() {
+        for (states, expected) in [
+            (&[10][..], Holders { listening: 1, ..Holders::default() }),
+            (&[7, 13], Holders { bound: 1, ..Holders::default() }),
+            (&[1, 2, 3, 8, 12], Holders { connected: 1, ..Holders::default() }),
+            (&[4, 5, 9, 11], Holders { closing: 1, ..Holders::default() }),
+            (&[6], Holders { time_wait: 1, time_wait_next_s: 1, time_wait_last_s: 1, ..Holders::default() }),
+            (&[0, 14, 255], Holders::default()),
+        ] {
+            for &state in states {
+                assert_eq!(counted(LocalAddress::Wildcard, &[seen(MIN, state)]), expected, "state {state}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_is_counted_by_its_strongest_holder() {
+        let by_strength = [10, 13, 1, 4, 6];
+        for (index, &strongest) in by_strength.iter().enumerate() {
+            let mut sockets: Vec<Seen> = by_strength[index..].iter().map(|&state| seen(MAX, state)).collect();
+            let alone = counted(LocalAddress::Wildcard, &[seen(MAX, strongest)]);
+            assert_eq!(counted(LocalAddress::Wildcard, &sockets), alone);
+            sockets.reverse();
+            assert_eq!(counted(LocalAddress::Wildcard, &sockets), alone);
+        }
+    }
+
+    #[test]
+    fn a_port_is_free_when_the_last_time_wait_on_it_ends() {
+        let time_wait = |port, milliseconds_left| Seen { milliseconds_left, ..seen(port, 6) };
+        let sockets = [
+            time_wait(MIN, 2_001),
+            time_wait(MIN, 9_000),
+            time_wait(MIN, 100),
+            time_wait(MIN + 1, 40_000),
+            time_wait(MIN + 2, 41_000),
+            seen(MIN + 3, 1),
+            time_wait(MIN + 3, 50_000),
+        ];
+        let expected =
+            Holders { time_wait: 3, time_wait_next_s: 9, time_wait_last_s: 41, connected: 1, ..Holders::default() };
+        assert_eq!(counted(LocalAddress::Wildcard, &sockets), expected);
+    }
+
+    #[test]
+    fn other_ports_and_reserved_ones_do_not_count() {
+        assert_eq!(counted(LocalAddress::Wildcard, &[seen(MIN - 1, 10), seen(MAX + 1, 10)]).total(), 0);
+        let mut strongest = vec![0; PORT_NUMBERS];
+        let (address, until) = (LocalAddress::Wildcard, Instant::now() + LONGEST);
+        let mut tally = Tally { strongest: &mut strongest, range: MIN..=MAX, address, until, cut_short: false };
+        (MIN..=MAX).for_each(|port| tally.add(&seen(port, 10)));
+        let ports = Ports::without(Range::new(MIN, MAX).unwrap(), b"39000-40003,40009\n");
+        let listening = (tally.count(&ports).listening, ports.usable());
+        assert_eq!(listening, (5, 5));
+    }
+
+    #[test]
+    fn only_what_keeps_others_from_the_address_is_in_the_way() {
+        let socket = |address: &str, only_v6| Seen { address: address.parse().unwrap(), only_v6, ..seen(MIN, 10) };
+        for (wanted, theirs, only_v6, expected) in [
+            ("127.0.0.1", "127.0.0.1", false, true),
+            ("127.0.0.1", "127.0.0.2", false, false),
+            ("127.0.0.1", "0.0.0.0", false, true),
+            ("127.0.0.1", "::", false, true),
+            ("127.0.0.1", "::", true, false),
+            ("127.0.0.1", "::1", false, false),
+            ("127.0.0.1", "::ffff:127.0.0.1", false, true),
+            ("::ffff:127.0.0.1", "127.0.0.1", false, true),
+            ("0.0.0.0", "127.0.0.1", false, true),
+            ("0.0.0.0", "::", true, false),
+            ("0.0.0.0", "::", false, true),
+            ("0.0.0.0", "::1", false, false),
+            ("::1", "::1", false, true),
+            ("::1", "::", false, true),
+            ("::1", "::", true, true),
+            ("::1", "127.0.0.1", false, false),
+            ("::1", "0.0.0.0", false, false),
+            ("::1", "2001:db8::1", false, false),
+            ("::", "127.0.0.1", false, true),
+            ("::", "::1", false, true),
+        ] {
+            let address = LocalAddress::parse(wanted.as_bytes()).unwrap();
+            assert_eq!(in_the_way(&address, &socket(theirs, only_v6)), expected, "{theirs} for {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_is_another_one_on_each_interface() {
+        let LocalAddress::Given(wanted) = LocalAddress::parse(b"fe80::1%lo").unwrap() else { panic!() };
+        let SocketAddr::V6(wanted) = wanted else { panic!() };
+        for (interface, expected) in [(0, true), (wanted.scope_id(), true), (wanted.scope_id() + 1, false)] {
+            let theirs = Seen { address: "fe80::1".parse().unwrap(), interface, ..seen(MIN, 10) };
+            assert_eq!(in_the_way(&LocalAddress::Given(wanted.into()), &theirs), expected, "interface {interface}");
+        }
+    }
+
+    struct Words<'a>(&'a Holders, u32, &'a str);
+
+    impl fmt::Display for Words<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.describe(self.1, self.2, f)
+        }
+    }
+
+    #[test]
+    fn the_words_name_the_most_frequent_holder_first() {
+        let mut holders = Holders { listening: 2, connected: 12, ..Holders::default() };
+        assert_eq!(Words(&holders, 0, "").to_string(), "12 connections, 2 listeners");
+        holders = Holders { listening: 1, connected: 1, bound: 1, closing: 3, ..Holders::default() };
+        assert_eq!(Words(&holders, 4, "").to_string(), "4 unknown, 3 closing, 1 bound, 1 connection, 1 listener");
+        for (seconds, expected) in [
+            (&[7][..], "1 in TIME_WAIT without SO_REUSEADDR (free in 7 s)"),
+            (&[9, 9], "2 in TIME_WAIT without SO_REUSEADDR (all free in 9 s)"),
+            (&[30, 3, 41], "3 in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s)"),
+        ] {
+            let mut holders = Holders::default();
+            seconds.iter().for_each(|&left| holders.add_time_wait(left));
+            assert_eq!(Words(&holders, 0, " without SO_REUSEADDR").to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_with_every_kind_of_holder_fits_into_the_report() {
+        let mut holders =
+            Holders { listening: 10_000, bound: 10_000, connected: 10_000, closing: 10_000, ..Holders::default() };
+        (0..10_000).for_each(|port| holders.add_time_wait(59 + port % 2));
+        let line = "no port to listen on in 10000-65535: 55536 tried, 55536 in use: ".to_owned()
+            + &Words(&holders, 10_000, " without SO_REUSEADDR").to_string();
+        assert!(line.len() < crate::ffi::IC_LISTENER_MESSAGE_SIZE, "{}: {line}", line.len());
+    }
+
+    /// Both sources see what this process holds, and the same of it.
+    #[test]
+    fn netlink_and_proc_agree() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let count = |port: u16, list: &dyn Fn(&mut [u8], &mut Tally) -> io::Result<()>| {
+            let mut memory = Pages::new(PORT_NUMBERS + BUFFER).unwrap();
+            let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
+            let (address, until) = (LocalAddress::Wildcard, Instant::now() + Duration::from_secs(60));
+            let mut tally = Tally { strongest, range: port..=port, address, until, cut_short: false };
+            list(buffer, &mut tally).unwrap();
+            tally.count(&Ports::exactly(Range::new(port, port).unwrap()))
+        };
+        for (port, expected) in [
+            (listener.local_addr().unwrap().port(), Holders { listening: 1, ..Holders::default() }),
+            (client.local_addr().unwrap().port(), Holders { connected: 1, ..Holders::default() }),
+        ] {
+            let by_proc = count(port, &|buffer, tally| proc_net_tcp::list(Transport::Tcp, buffer, tally));
+            let range = port..=port;
+            let by_netlink = count(port, &|buffer, tally| sock_diag::list(Transport::Tcp, &range, buffer, tally));
+            assert_eq!((by_proc, by_netlink), (expected, expected), "port {port}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The sockets of this network namespace as /proc/net/tcp and its like list them, for where netlink is refused.
+//!
+//! Two things these files do not say: which sockets are bound and neither listen nor connect, and whether `::` takes
+//! IPv4.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::census::{Seen, Tally, Transport};
+
+/// Adds every socket of the transport to the tally, IPv4 and IPv6.
+///
+/// # Errors
+///
+/// As open(2) and read(2): ENOENT without /proc.
+pub(crate) fn list(transport: Transport, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+    // Not /proc/net, which is that of the process's first thread: another thread may be in another network namespace.
+    let (ipv4, ipv6) = match transport {
+        Transport::Tcp => ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"),
+        Transport::Udp => ("/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"),
+    };
+    read_lines(File::open(ipv4)?, buffer, tally)?;
+    if tally.out_of_time() {
+        return Ok(());
+    }
+    match File::open(ipv6) {
+        Ok(file) => read_lines(file, buffer, tally),
+        // A kernel without IPv6.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_lines(mut file: impl Read, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+    let mut kept = 0;
+    loop {
+        let length = match file.read(&mut buffer[kept..]) {
+            Ok(0) => return Ok(()),
+            Ok(length) => kept + length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut start = 0;
+        while let Some(end) = buffer[start..length].iter().position(|&byte| byte == b'\n') {
+            // The heading is no socket.
+            if let Some(seen) = seen(&buffer[start..start + end]) {
+                tally.add(&seen);
+            }
+            start += end + 1;
+        }
+        // The kernel ends what it gives with a line; other makers of these files need not.
+        buffer.copy_within(start..length, 0);
+        kept = length - start;
+        if kept == buffer.len() {
+            return Err(io::Error::from_raw_os_error(libc::EBADMSG));
+        }
+        if tally.out_of_time() {
+            return Ok(());
+        }
+    }
+}
+
+/// What one line says: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when ...`, all in hexadecimal.
+fn seen(line: &[u8]) -> Option<Seen> {
+    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).skip(1);
+    let (address, port) = split_at_colon(words.next()?)?;
+    let state = hexadecimal(words.nth(1)?)?;
+    let (_timer, clock_ticks) = split_at_colon(words.nth(1)?)?;
+    Some(Seen {
+        port: u16::try_from(hexadecimal(port)?).ok()?,
+        address: ip_address(address)?,
+        interface: 0,
+        only_v6: false,
+        state: u8::try_from(state).ok()?,
+        // USER_HZ, which is 100 on every machine Rust's std is made for.
+        milliseconds_left: hexadecimal(clock_ticks)?.saturating_mul(10),
+    })
+}
+
+/// An address in network order, printed as one number, or four, of the machine's order.
+fn ip_address(digits: &[u8]) -> Option<IpAddr> {
+    let mut bytes = [0; 16];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(digits.chunks(8)) {
+        to.copy_from_slice(&hexadecimal(word)?.to_ne_bytes());
+    }
+    match digits.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+        32 => Some(IpAddr::V6(Ipv6Addr::from(bytes))),
+        _ => None,
+    }
+}
+
+fn split_at_colon(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = word.iter().position(|&byte| byte == b':')?;
+    Some((&word[..colon], &word[colon + 1..]))
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u32> {
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_line_is_what_the_kernel_prints() {
+        let line =
+            b"   6: 0100007F:9C46 0100007F:9C40 06 00000000:00000000 03:00001764 00000000     0        0 0 3 0000";
+        let seen = seen(line).unwrap();
+        assert_eq!((seen.port, seen.address), (40_006, "127.0.0.1".parse().unwrap()));
+        assert_eq!((seen.state, seen.milliseconds_left), (6, 59_880));
+        let line = b"   0: B80D0120000000000000000001000000:9C41 00000000000000000000000000000000:0000 0A \
+            00000000:00000000 00:00000000 00000000     0        0 894623 1 0000000000000000 100 0 0 10 0";
+        let seen = super::seen(line).unwrap();
+        assert_eq!((seen.port, seen.address), (40_001, "2001:db8::1".parse().unwrap()));
+        assert_eq!((seen.state, seen.milliseconds_left), (10, 0));
+    }
+
+    #[test]
+    fn anything_else_is_no_socket() {
+        for line in [
+            &b""[..],
+            b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+            b"   0: 0100007F 0100007F:9C40 06 0:0 03:00001764",
+            b"   0: 0100007F:9C461 0100007F:9C40 06 0:0 03:00001764",
+            b"   0: 0100007F0:9C46 0100007F:9C40 06 0:0 03:00001764",
+            b"   0: 0100007F:9C46 0100007F:9C40 106 0:0 03:00001764",
+            b"   0: 0100007F:9C46 0100007F:9C40 06 0:0",
+        ] {
+            assert!(seen(line).is_none(), "{}", line.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_the_reader_panic(line in "[0-9A-F: ]{0,80}") {
+            let _ = seen(line.as_bytes());
+        }
+    }
+}
