@@ -1,5 +1,5 @@
 /*
- * api.c
+ * options.c
  *		Every promise of ic_listener.h beside setup_listener()'s own, asked of
  *		the linked library and of the kernel: options, addresses, ports, UDP,
  *		outgoing connections, and what the report says about it all.
