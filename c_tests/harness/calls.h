@@ -1,0 +1,85 @@
+/*
+ * calls.h
+ *		Calls of the library, with whatever they gave in one place, and what is
+ *		promised of all of them.
+ */
+#ifndef CALLS_H
+#define CALLS_H
+
+#include "ic_listener.h"
+#include "sockets.h"
+
+/* What no call returns, to see what has been written. */
+#define UNTOUCHED 424242
+
+/* What one call gave. */
+typedef struct Call
+{
+	int			returned;
+	int			error;			/* errno */
+	int			port;
+	int			fd;
+	IcListenerReport report;	/* of setup_listener(): as initialized */
+} Call;
+
+/* The two kinds of sockets. */
+typedef struct Kind
+{
+	const char *name;
+	int			type;
+	int			(*open) (const IcListenerOptions *options, int *port, int *fd,
+						 IcListenerReport *report);
+} Kind;
+
+extern const Kind tcp;
+extern const Kind udp;
+extern const Kind *const kinds[2];
+
+#define for_each_kind(kind) \
+	for (const Kind *const *kind##_at = kinds, *kind = kinds[0]; \
+		 kind##_at < kinds + 2 && ((kind = *kind##_at), true); kind##_at++)
+
+/* One call. The options may be NULL. */
+extern Call open_socket(const Kind *kind, const IcListenerOptions *options);
+extern Call open_listener(const IcListenerOptions *options);
+extern Call call_setup_listener(void);
+
+/* open_listener(), which has to succeed. */
+extern Call require_listener(const IcListenerOptions *options);
+
+/* The call has failed with that errno and reset its outputs. */
+extern void expect_failed(const Call *call, int error);
+
+/*
+ * Opens a socket, which has to work, and holds it against what is promised of
+ * every one. Returns the fd; the report is filled.
+ */
+extern int	opens(const Kind *kind, const IcListenerOptions *options,
+				  IcListenerReport *report);
+
+/*
+ * Tries to open a socket, which has to fail in that way, with and without a
+ * report, and leave nothing open. The message has to contain the given text.
+ */
+extern IcListenerReport refused(const Kind *kind,
+								const IcListenerOptions *options, int error,
+								IcListenerStep step, const char *message);
+
+/*
+ * Takes every port of the range, each once and none outside it, and leaves
+ * them open.
+ */
+extern void takes_each_port_once(const Kind *kind,
+								 const IcListenerOptions *options,
+								 int port_min, int port_max,
+								 IcListenerPortOrigin origin);
+
+/*
+ * Opens listeners, and leaves them open, until there is no port left: with
+ * EADDRINUSE, which is required. Each port has to come once only. Returns how
+ * many there were; *taken are their ports, *last is the call that failed.
+ */
+extern int	take_all_ports(const IcListenerOptions *options, Ports *taken,
+						   Call *last);
+
+#endif							/* CALLS_H */
