@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "promises.h"
 #include "test.h"
 
 TEST_IN_NETNS(addresses)

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "promises.h"
 #include "test.h"
 
 /*

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "promises.h"
 #include "test.h"
 
 #define OUT_PORTS 8

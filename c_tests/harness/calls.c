@@ -4,15 +4,10 @@
  */
 #include "calls.h"
 
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "child.h"
-#include "support.h"
 
 const Kind	tcp = {"TCP", SOCK_STREAM, ic_listener_open_tcp};
 const Kind	udp = {"UDP", SOCK_DGRAM, ic_listener_open_udp};
@@ -67,129 +62,6 @@ expect_failed(const Call *call, int error)
 			strerror(call->error), error);
 	expect_equal(call->port, 0);
 	expect_equal(call->fd, -1);
-}
-
-static uint64_t
-nanoseconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * UINT64_C(1000000000) + now.tv_nsec;
-}
-
-int
-opens(const Kind *kind, const IcListenerOptions *options,
-	  IcListenerReport *report)
-{
-	OpenFds		before = open_fds();
-	uint64_t	start = nanoseconds();
-	Call		call = open_socket(kind, options);
-	uint64_t	elapsed = nanoseconds() - start;
-	int			port = call.port;
-	int			fd = call.fd;
-	int			listening = kind->type == SOCK_STREAM;
-	char		message[IC_LISTENER_MESSAGE_SIZE];
-	static const char *const origins[] = {
-		NULL, "was free", "was reused", "was picked by the kernel",
-	};
-
-	*report = call.report;
-	require(call.returned == 0, "%s: %s", kind->name, report->message);
-
-	expect(open_fds_are(&before, fd));
-	expect(port >= 1 && port <= 65535);
-	expect_equal(local_port(fd), port);
-	expect_equal(socket_option(fd, SOL_SOCKET, SO_TYPE), kind->type);
-	expect_equal(socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN), listening);
-	expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), listening);
-	expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEPORT), 0);
-	expect_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
-	expect_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
-
-	expect_equal(report->size, sizeof(*report));
-	expect_equal(report->error, 0);
-	expect_equal(report->step, IC_LISTENER_STEP_NONE);
-	expect_equal(report->family, socket_option(fd, SOL_SOCKET, SO_DOMAIN));
-	expect(report->origin >= IC_LISTENER_PORT_ORIGIN_FREE);
-	expect(report->origin <= IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL);
-	expect_equal(report->ports_tried, 1 + report->ports_in_use +
-				 report->ports_forbidden + report->listens_lost);
-	expect(report->elapsed_ns > 0);
-	expect(report->elapsed_ns <= elapsed);
-	if (report->origin != IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL)
-		expect(report->port_min <= port && port <= report->port_max);
-	if (options != NULL && options->port_min != 0)
-	{
-		expect_equal(report->port_min, options->port_min);
-		expect_equal(report->port_max, options->port_max);
-	}
-	snprintf(message, sizeof(message), "port %d %s, %u tried",
-			 port, origins[report->origin], report->ports_tried);
-	require(strcmp(report->message, message) == 0, "\"%s\", not \"%s\"",
-			report->message, message);
-	return fd;
-}
-
-/* What is promised of every message. */
-static void
-expect_one_line(const IcListenerReport *report)
-{
-	size_t		length = strnlen(report->message, sizeof(report->message));
-
-	expect(length > 0);
-	expect(length < sizeof(report->message));
-	for (size_t i = 0; i < length; i++)
-		expect(report->message[i] >= ' ' && report->message[i] <= '~');
-}
-
-IcListenerReport
-refused(const Kind *kind, const IcListenerOptions *options, int error,
-		IcListenerStep step, const char *message)
-{
-	OpenFds		before = open_fds();
-	Call		call = {.port = UNTOUCHED, .fd = UNTOUCHED};
-	IcListenerReport *report = &call.report;
-
-	errno = 0;
-	call.returned = kind->open(options, &call.port, &call.fd, NULL);
-	call.error = errno;
-	expect_failed(&call, error);
-
-	call = open_socket(kind, options);
-	expect_failed(&call, error);
-	expect(open_fds_are(&before, -1));
-	expect_equal(report->size, sizeof(*report));
-	expect_equal(report->error, error);
-	expect_equal(report->step, step);
-	expect_equal(report->origin, IC_LISTENER_PORT_ORIGIN_NONE);
-	/* A port that is not of this host is none of these. */
-	expect_equal(report->ports_tried, report->ports_in_use +
-				 report->ports_forbidden + report->listens_lost +
-				 (error == EADDRNOTAVAIL));
-	expect_one_line(report);
-	expect_in(report->message, message);
-	return *report;
-}
-
-void
-takes_each_port_once(const Kind *kind, const IcListenerOptions *options,
-					 int port_min, int port_max, IcListenerPortOrigin origin)
-{
-	bool		taken[65536] = {false};
-	IcListenerReport report;
-
-	for (int i = port_min; i <= port_max; i++)
-	{
-		int			port = local_port(opens(kind, options, &report));
-
-		expect(port >= port_min && port <= port_max);
-		expect(!taken[port]);
-		taken[port] = true;
-		expect_equal(report.origin, origin);
-		expect_equal(report.ports_forbidden, 0);
-		expect_equal(report.listens_lost, 0);
-	}
 }
 
 int

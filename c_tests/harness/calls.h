@@ -1,7 +1,6 @@
 /*
  * calls.h
- *		Calls of the library, with whatever they gave in one place, and what is
- *		promised of all of them.
+ *		Calls of the library, with whatever they gave in one place.
  */
 #ifndef CALLS_H
 #define CALLS_H
@@ -49,30 +48,6 @@ extern Call require_listener(const IcListenerOptions *options);
 
 /* The call has failed with that errno and reset its outputs. */
 extern void expect_failed(const Call *call, int error);
-
-/*
- * Opens a socket, which has to work, and holds it against what is promised of
- * every one. Returns the fd; the report is filled.
- */
-extern int	opens(const Kind *kind, const IcListenerOptions *options,
-				  IcListenerReport *report);
-
-/*
- * Tries to open a socket, which has to fail in that way, with and without a
- * report, and leave nothing open. The message has to contain the given text.
- */
-extern IcListenerReport refused(const Kind *kind,
-								const IcListenerOptions *options, int error,
-								IcListenerStep step, const char *message);
-
-/*
- * Takes every port of the range, each once and none outside it, and leaves
- * them open.
- */
-extern void takes_each_port_once(const Kind *kind,
-								 const IcListenerOptions *options,
-								 int port_min, int port_max,
-								 IcListenerPortOrigin origin);
 
 /*
  * Opens listeners, and leaves them open, until there is no port left: with
