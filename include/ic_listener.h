@@ -246,10 +246,6 @@ typedef struct IcListenerReport
      */
     char message[IC_LISTENER_MESSAGE_SIZE];
     /*
-     * On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
-     */
-    uint32_t connections_taken;
-    /*
      * Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
      * IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
      */
@@ -292,6 +288,10 @@ typedef struct IcListenerReport
      * In how many seconds all of them are free, rounded up; 0 when there is none.
      */
     uint32_t time_wait_last_s;
+    /*
+     * On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
+     */
+    uint32_t connections_taken;
 } IcListenerReport;
 
 /*

@@ -135,8 +135,6 @@ pub struct IcListenerReport {
     /// in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners".
     /// Its wording may change: decide by error and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
-    /// On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
-    pub connections_taken: u32,
     /// Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
     /// IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
     pub census_source: IcListenerCensusSource,
@@ -160,6 +158,8 @@ pub struct IcListenerReport {
     pub time_wait_next_s: u32,
     /// In how many seconds all of them are free, rounded up; 0 when there is none.
     pub time_wait_last_s: u32,
+    /// On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
+    pub connections_taken: u32,
 }
 
 /// Where a census comes from.

@@ -1,5 +1,8 @@
 //! What a Rust program gets. The kernel's side of the promises is tested from C, where the users are; see `c_tests/`.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::c_int;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
@@ -23,14 +26,60 @@ fn a_listener_takes_connections() {
 }
 
 #[test]
-fn the_report_of_a_success_adds_up() {
+fn the_report_of_a_success_says_how_it_came_about() {
     let opened = Options::new().address("127.0.0.1").backlog(1).open_tcp().unwrap();
     assert_eq!(opened.family, Family::Ipv4);
     assert_eq!(opened.origin, PortOrigin::Free);
     assert!(opened.attempts.range().unwrap().contains(&opened.port));
     assert!(!opened.elapsed.is_zero());
-    let attempts = &opened.attempts;
-    assert_eq!(attempts.tried(), 1 + attempts.in_use() + attempts.forbidden() + attempts.listens_lost());
+}
+
+#[test]
+fn the_report_counts_what_bind_answered() {
+    let first = Options::new().address("127.0.0.1").open_tcp().unwrap();
+    let options = Options::new().address("127.0.0.1").ports(first.port..=first.port.saturating_add(3));
+    let mut held = Vec::new();
+    loop {
+        ANSWERS.take();
+        let outcome = options.open_tcp();
+        let answers = ANSWERS.take();
+        let won = outcome.as_ref().map(|opened| opened.port).ok();
+        let attempts = outcome.as_ref().map_or_else(|error| error.attempts(), |opened| &opened.attempts);
+        let asked: BTreeSet<u16> = answers.iter().map(|&(port, _)| port).collect();
+        let in_use = answers.iter().filter(|&&(port, errno)| errno == libc::EADDRINUSE && Some(port) != won);
+        let in_use: BTreeSet<u16> = in_use.map(|&(port, _)| port).collect();
+        assert_eq!((attempts.tried() as usize, attempts.in_use() as usize), (asked.len(), in_use.len()));
+        match outcome {
+            Ok(opened) => held.push(opened.socket),
+            Err(_) => break,
+        }
+    }
+    assert!(held.len() <= 3, "{held:?}");
+}
+
+thread_local! {
+    /// The port and the errno of each bind() of this thread.
+    static ANSWERS: RefCell<Vec<(u16, i32)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the place of libc's bind() in this program, to see how it answers.
+///
+/// # Safety
+///
+/// As for bind(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bind(fd: c_int, address: *const libc::sockaddr, length: libc::socklen_t) -> c_int {
+    // SAFETY: the caller's promises are those that the system call asks for.
+    let result = unsafe { libc::syscall(libc::SYS_bind, fd, address, length) };
+    let errno = if result == 0 { 0 } else { io::Error::last_os_error().raw_os_error().unwrap() };
+    // SAFETY: an address of either family has its port there, in network byte order; no others are bound here.
+    let port = u16::from_be(unsafe { (*address.cast::<libc::sockaddr_in>()).sin_port });
+    ANSWERS.with_borrow_mut(|answers| answers.push((port, errno)));
+    if result != 0 {
+        // SAFETY: errno is this thread's; Vec may have changed it.
+        unsafe { *libc::__errno_location() = errno };
+    }
+    result as c_int
 }
 
 #[test]

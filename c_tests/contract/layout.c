@@ -48,6 +48,7 @@ VALUE_IS(IC_LISTENER_STEP_BIND, 5);
 VALUE_IS(IC_LISTENER_STEP_LISTEN, 6);
 VALUE_IS(IC_LISTENER_STEP_GETSOCKNAME, 7);
 VALUE_IS(IC_LISTENER_STEP_INTERNAL, 8);
+VALUE_IS(IC_LISTENER_STEP_CONNECT, 9);
 
 VALUE_IS(IC_LISTENER_PORT_ORIGIN_NONE, 0);
 VALUE_IS(IC_LISTENER_PORT_ORIGIN_FREE, 1);
@@ -107,7 +108,8 @@ OFFSET_IS(IcListenerReport, ports_time_wait, ELAPSED + 288);
 OFFSET_IS(IcListenerReport, ports_unknown, ELAPSED + 292);
 OFFSET_IS(IcListenerReport, time_wait_next_s, ELAPSED + 296);
 OFFSET_IS(IcListenerReport, time_wait_last_s, ELAPSED + 300);
-static_assert(sizeof(IcListenerReport) == ELAPSED + 304, "IcListenerReport");
+OFFSET_IS(IcListenerReport, connections_taken, ELAPSED + 304);
+static_assert(sizeof(IcListenerReport) == ELAPSED + 312, "IcListenerReport");
 
 struct AlignedLikeCensusElapsed
 {

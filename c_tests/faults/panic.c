@@ -7,20 +7,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <cmocka.h>
 
-#include "ic_listener.h"
-#include "support.h"
-
-#define UNTOUCHED 424242
+#include "test.h"
 
 extern void __real_free(void *memory);
 extern void __wrap_free(void *memory);
@@ -84,20 +76,17 @@ call_and_check(OpenFunction function)
 	return NULL;
 }
 
-static void
-a_panic_becomes_enotrecoverable(void **state)
+TEST(a_panic_becomes_enotrecoverable)
 {
 	OpenFds		before = open_fds();
 
-	(void) state;
 	for (int i = 0; i < 100; i++)
 	{
 		const char *wrong = call_and_check(functions[i % FUNCTIONS]);
 
-		if (wrong != NULL)
-			fail_msg("call %d: %s", i, wrong);
+		require(wrong == NULL, "call %d: %s", i, wrong);
 	}
-	assert_true(open_fds_are(&before, -1));
+	expect(open_fds_are(&before, -1));
 }
 
 static void *
@@ -114,70 +103,53 @@ thread_main(void *argument)
 	return NULL;
 }
 
-static void
-so_it_does_in_threads(void **state)
+TEST(so_it_does_in_threads)
 {
 	pthread_t	threads[8];
 
-	(void) state;
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, thread_main, NULL),
-						 0);
+		expect_equal(pthread_create(&threads[i], NULL, thread_main, NULL), 0);
 	for (int i = 0; i < 8; i++)
 	{
 		void	   *wrong;
 
-		assert_int_equal(pthread_join(threads[i], &wrong), 0);
-		if (wrong != NULL)
-			fail_msg("%s", (const char *) wrong);
+		expect_equal(pthread_join(threads[i], &wrong), 0);
+		require(wrong == NULL, "%s", (const char *) wrong);
 	}
 }
 
-/* Whatever a child writes to its standard output and error goes to *file. */
-static void
-call_with_output_to(void *file)
-{
-	dup2(*(int *) file, STDOUT_FILENO);
-	dup2(*(int *) file, STDERR_FILENO);
-	close(*(int *) file);
-	for (int i = 0; i < FUNCTIONS; i++)
-	{
-		const char *wrong = call_and_check(functions[i]);
-
-		if (wrong != NULL)
-		{
-			dprintf(STDERR_FILENO, "%s\n", wrong);
-			_exit(1);
-		}
-	}
-}
-
-/* In a child, where the panic is the first of the process. */
-static void
-nothing_is_printed(void **state)
+/* The panic is the first of the process. */
+TEST(nothing_is_printed)
 {
 	char		text[256] = "";
 	int			file = memfd_create("output", MFD_CLOEXEC);
-	int			status;
-	ssize_t		length;
+	int			child;
 
-	(void) state;
-	assert_true(file >= 0);
-	status = in_child(call_with_output_to, &file);
-	length = pread(file, text, sizeof(text) - 1, 0);
+	expect(file >= 0);
+	child = fork_child();
+	if (child == 0)
+	{
+		dup2(file, STDOUT_FILENO);
+		dup2(file, STDERR_FILENO);
+		close(file);
+		for (int i = 0; i < FUNCTIONS; i++)
+		{
+			const char *wrong = call_and_check(functions[i]);
+
+			require(wrong == NULL, "%s", wrong);
+		}
+		_exit(0);
+	}
+	wait_for_child(child);
+	require(pread(file, text, sizeof(text) - 1, 0) == 0, "printed: %s", text);
 	close(file);
-	if (status != 0 || length != 0)
-		fail_msg("status %d, printed: %s", status, text);
 }
 
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nothing_is_printed),
-		cmocka_unit_test(a_panic_becomes_enotrecoverable),
-		cmocka_unit_test(so_it_does_in_threads),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return run_all(
+		test(nothing_is_printed),
+		test(a_panic_becomes_enotrecoverable),
+		test(so_it_does_in_threads));
 }

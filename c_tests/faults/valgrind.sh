@@ -1,23 +1,21 @@
 #!/bin/bash
+# The C programs under valgrind: no leak, no invalid access, and no fd left open, in the program and in every process it
+# forks.
 #
-# The C programs under valgrind: no leak, no invalid access, and no fd left
-# open, in the program and in every process it forks. Prints TAP.
-#
-# Valgrind 3.19 does not count an open fd as an error, so its logs are read:
-# one for each process.
-
+# Valgrind 3.19 does not count an open fd as an error, so its logs are read: one for each process.
 set -eu
 
 cd "$(dirname "$0")/.."
+# shellcheck source-path=SCRIPTDIR/.. disable=SC1091
+. ./harness/tap.sh
 
 programs=(demo conformance unit_wrap panic)
 
-if ! command -v valgrind >/dev/null
-then
-	echo "1..1"
-	echo "ok 1 - valgrind # SKIP valgrind is missing: apt-get install valgrind"
-	exit 0
-fi
+command -v valgrind >/dev/null || {
+	skip valgrind "valgrind is missing: apt-get install valgrind"
+	finish
+	exit
+}
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -31,7 +29,7 @@ fds_left()
 }
 
 # Runs a program under valgrind; prints what is wrong, and fails if anything is.
-check()
+is_clean()
 {
 	local name=$1 log status=0 wrong=0
 	shift
@@ -57,24 +55,7 @@ check()
 	return $wrong
 }
 
-number=0
-failed=0
-
-# The arguments: whether it passed, the name of the test.
-report()
-{
-	number=$((number + 1))
-	if [ "$1" -eq 0 ]
-	then
-		echo "ok $number - $2"
-	else
-		echo "not ok $number - $2"
-		failed=1
-	fi
-}
-
-# Whether this valgrind's logs are understood is a test as well: programs with
-# a known fault have to be caught.
+# Whether this valgrind's logs are understood is a test as well: programs with a known fault have to be caught.
 canary()
 {
 	local name=$1 expected=$2 body=$3 status=0
@@ -82,25 +63,20 @@ canary()
 		'#include <sys/wait.h>' '#include <unistd.h>' \
 		"int main(void) { $body }" |
 		"${CC:-cc}" -g -O0 -x c -o "$scratch/$name" -
-	check "$name" "$scratch/$name" >/dev/null || status=$?
-	report "$((status != expected))" "valgrind tells: $name"
+	is_clean "$name" "$scratch/$name" >/dev/null || status=$?
+	is "is_clean $name" "$expected" "$status"
 }
 
 make --no-print-directory -s "${programs[@]/#/build/}" >&2
 
-echo "1..$((4 + ${#programs[@]}))"
-
-canary nothing_wrong 0 'return 0;'
-canary lost_memory 1 '*(void *volatile *) malloc(8) = 0; return 0;'
-canary an_fd_left 1 'dup(0); return 0;'
-canary a_socket_left_by_a_child 1 \
+check "valgrind tells: nothing wrong" canary nothing_wrong 0 'return 0;'
+check "valgrind tells: lost memory" canary lost_memory 1 '*(void *volatile *) malloc(8) = 0; return 0;'
+check "valgrind tells: an fd left" canary an_fd_left 1 'dup(0); return 0;'
+check "valgrind tells: a socket left by a child" canary a_socket_left_by_a_child 1 \
 	'if (fork() == 0) { socket(AF_INET, SOCK_STREAM, 0); _exit(0); } wait(NULL);'
 
 for program in "${programs[@]}"
 do
-	status=0
-	check "$program" "build/$program" >"$scratch/wrong" || status=$?
-	sed 's/^/# /' "$scratch/wrong"
-	report "$status" "$program under valgrind"
+	check "$program under valgrind" is_clean "$program" "build/$program"
 done
-exit $failed
+finish

@@ -1,7 +1,6 @@
 /*
  * netns.c
- *		Tests in network namespaces of their own, and processes that start at
- *		one moment.
+ *		See netns.h.
  */
 #define _GNU_SOURCE
 
@@ -10,86 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#define SECONDS_PER_TEST 60
-
-enum
-{
-	EXIT_FAILED = 1,
-	EXIT_NOT_AVAILABLE = 77,
-};
-
-/* Shared by all processes of one run_in_netns(); the first message counts. */
-typedef struct Verdict
-{
-	int			taken;
-	char		message[NETNS_MESSAGE_SIZE];
-} Verdict;
-
-static Verdict *verdict;
-
-/* Shared by all processes of one run_at_once(). */
-static pthread_barrier_t *barrier;
-
-static void *
-share_memory(size_t size)
-{
-	void	   *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-							  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	require(memory != MAP_FAILED, "mmap: %s", strerror(errno));
-	return memory;
-}
-
-static void
-leave_message(const char *prefix, const char *format, va_list arguments)
-{
-	char		message[NETNS_MESSAGE_SIZE];
-	int			length = snprintf(message, sizeof(message), "%s", prefix);
-
-	vsnprintf(message + length, sizeof(message) - length, format, arguments);
-	if (verdict == NULL)
-		fprintf(stderr, "%s\n", message);
-	else if (__sync_bool_compare_and_swap(&verdict->taken, 0, 1))
-		memcpy(verdict->message, message, sizeof(message));
-}
-
-void
-fail_child(const char *file, int line, const char *format,...)
-{
-	char		prefix[128];
-	va_list		arguments;
-
-	snprintf(prefix, sizeof(prefix), "%s:%d: ", file, line);
-	va_start(arguments, format);
-	leave_message(prefix, format, arguments);
-	va_end(arguments);
-	_exit(EXIT_FAILED);
-}
-
-void
-skip_child(const char *format,...)
-{
-	va_list		arguments;
-
-	va_start(arguments, format);
-	leave_message("", format, arguments);
-	va_end(arguments);
-	_exit(EXIT_NOT_AVAILABLE);
-}
 
 static bool
 write_file(const char *path, const char *text)
@@ -201,153 +128,48 @@ set_port_range(int port_min, int port_max)
 	set_sysctl("net.ipv4.ip_local_port_range", "%d %d", port_min, port_max);
 }
 
-int
-fork_child(void)
+static void
+set_ipv6_sysctl(const char *name, const char *value)
 {
-	static const int crashes[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
-	int			pid;
-
-	/* What stands in a buffer would be printed by the child again. */
-	fflush(NULL);
-	pid = fork();
-	require(pid >= 0, "fork: %s", strerror(errno));
-	if (pid == 0)
-	{
-		/* cmocka's would go on with the parent's tests in the child. */
-		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes);
-			 index++)
-			signal(crashes[index], SIG_DFL);
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-	}
-	return pid;
+	if (!write_sysctl(name, value))
+		skip_child("IPv6: boot without ipv6.disable=1 (%s: %s)", name,
+				   strerror(errno));
 }
+
+void
+disable_ipv6(void)
+{
+	set_ipv6_sysctl("net.ipv6.conf.all.disable_ipv6", "1");
+}
+
+void
+set_bindv6only(bool on)
+{
+	set_ipv6_sysctl("net.ipv6.bindv6only", on ? "1" : "0");
+}
+
+typedef struct Inside
+{
+	void		(*body) (void *argument);
+	void	   *argument;
+} Inside;
 
 static void
-require_success(int status)
+enter_and_run(void *argument)
 {
-	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_AVAILABLE)
-		_exit(EXIT_NOT_AVAILABLE);
-	require(status == 0, "a child ended with status 0x%x", status);
+	const Inside *inside = argument;
+	const char *missing = enter_netns();
+
+	if (missing != NULL)
+		skip_child("%s", missing);
+	inside->body(inside->argument);
 }
 
-void
-wait_for_child(int pid)
-{
-	int			status;
-
-	require(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
-	require_success(status);
-}
-
-static NetnsOutcome
-wait_for_verdict(int pid, char message[NETNS_MESSAGE_SIZE])
-{
-	int			status = 0;
-
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	memcpy(message, verdict->message, NETNS_MESSAGE_SIZE);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !verdict->taken)
-		return NETNS_PASSED;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_AVAILABLE)
-		return NETNS_NOT_AVAILABLE;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-		snprintf(message, NETNS_MESSAGE_SIZE, "took longer than %d seconds",
-				 SECONDS_PER_TEST);
-	else if (message[0] == '\0')
-		snprintf(message, NETNS_MESSAGE_SIZE, "ended with status 0x%x", status);
-	return NETNS_FAILED;
-}
-
-NetnsOutcome
+ChildOutcome
 run_in_netns(void (*body) (void *argument), void *argument,
-			 char message[NETNS_MESSAGE_SIZE])
+			 char message[CHILD_MESSAGE_SIZE])
 {
-	NetnsOutcome outcome;
-	int			pid;
+	Inside		inside = {body, argument};
 
-	verdict = share_memory(sizeof(Verdict));
-	pid = fork_child();
-	if (pid == 0)
-	{
-		const char *missing;
-
-		alarm(SECONDS_PER_TEST);
-		missing = enter_netns();
-		if (missing != NULL)
-			skip_child("%s", missing);
-		body(argument);
-		_exit(0);
-	}
-	outcome = wait_for_verdict(pid, message);
-	munmap(verdict, sizeof(Verdict));
-	verdict = NULL;
-	return outcome;
-}
-
-void
-wait_for_all(void)
-{
-	pthread_barrier_wait(barrier);
-}
-
-static pthread_barrier_t *
-share_barrier(int processes)
-{
-	pthread_barrier_t *shared = share_memory(sizeof(pthread_barrier_t));
-	pthread_barrierattr_t attributes;
-
-	pthread_barrierattr_init(&attributes);
-	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	require(pthread_barrier_init(shared, &attributes, processes) == 0,
-			"pthread_barrier_init for %d processes", processes);
-	return shared;
-}
-
-void
-run_at_once(int processes,
-			void (*body) (int index, void *result, void *argument),
-			void *argument, void *results, size_t result_size)
-{
-	size_t		size = processes * result_size;
-	char	   *shared = share_memory(size);
-	int		   *pids = calloc(processes, sizeof(int));
-
-	require(pids != NULL, "out of memory");
-	barrier = share_barrier(processes);
-	for (int index = 0; index < processes; index++)
-	{
-		pids[index] = fork_child();
-		if (pids[index] == 0)
-		{
-			wait_for_all();
-			body(index, shared + index * result_size, argument);
-			wait_for_all();
-			_exit(0);
-		}
-	}
-
-	/*
-	 * Whoever fails never reaches the barrier. Waiting in the order of the
-	 * index would wait for the others for ever, hence any child; the ones
-	 * left die with this process.
-	 */
-	for (int left = processes; left > 0;)
-	{
-		int			status;
-		int			pid = waitpid(-1, &status, 0);
-
-		require(pid > 0, "waitpid: %s", strerror(errno));
-		for (int index = 0; index < processes; index++)
-		{
-			if (pids[index] != pid)
-				continue;
-			require_success(status);
-			left--;
-		}
-	}
-	memcpy(results, shared, size);
-	munmap(shared, size);
-	munmap(barrier, sizeof(pthread_barrier_t));
-	free(pids);
+	return run_in_child(enter_and_run, &inside, message);
 }

@@ -8,57 +8,27 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "netns.h"
+#include "child.h"
 
 #define TCP_TIME_WAIT 6			/* include/net/tcp_states.h of the kernel */
 
-Call
-open_listener(const IcListenerOptions *options)
+/* The name goes first: an interface may have digits for one. */
+static unsigned int
+scope_id(const char *scope)
 {
-	Call		call = {.report = IC_LISTENER_REPORT_INIT};
+	unsigned int index = if_nametoindex(scope);
 
-	errno = 0;
-	call.returned = ic_listener_open_tcp(options, &call.port, &call.fd,
-										 &call.report);
-	call.error = errno;
-	return call;
-}
-
-Call
-require_listener(const IcListenerOptions *options)
-{
-	Call		call = open_listener(options);
-
-	require(call.returned == 0, "no listener: %s", call.report.message);
-	return call;
-}
-
-int
-take_all_ports(const IcListenerOptions *options, Ports *taken, Call *last)
-{
-	memset(taken, 0, sizeof(*taken));
-	for (int count = 0;; count++)
-	{
-		*last = open_listener(options);
-		if (last->returned != 0)
-		{
-			require(last->error == EADDRINUSE, "%s (errno %d)",
-					last->report.message, last->error);
-			return count;
-		}
-		require(!taken->has[last->port], "port %d came twice", last->port);
-		taken->has[last->port] = true;
-	}
+	return index != 0 ? index : (unsigned int) atoi(scope);
 }
 
 socklen_t
@@ -66,15 +36,20 @@ socket_address(const char *address, int port, struct sockaddr_storage *storage)
 {
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) storage;
 	struct sockaddr_in *in = (struct sockaddr_in *) storage;
+	char		host[INET6_ADDRSTRLEN];
+	size_t		length = strcspn(address, "%");
 
+	snprintf(host, sizeof(host), "%.*s", (int) length, address);
 	memset(storage, 0, sizeof(*storage));
-	if (inet_pton(AF_INET6, address, &in6->sin6_addr) == 1)
+	if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1)
 	{
 		in6->sin6_family = AF_INET6;
 		in6->sin6_port = htons(port);
+		if (address[length] == '%')
+			in6->sin6_scope_id = scope_id(address + length + 1);
 		return sizeof(*in6);
 	}
-	require(inet_pton(AF_INET, address, &in->sin_addr) == 1,
+	require(inet_pton(AF_INET, host, &in->sin_addr) == 1,
 			"not an address: %s", address);
 	in->sin_family = AF_INET;
 	in->sin_port = htons(port);
@@ -140,13 +115,6 @@ hold_ports(const Neighbour *neighbour, const Ports *ports)
 	return pid;
 }
 
-void
-end_child(int pid)
-{
-	require(kill(pid, SIGKILL) == 0, "kill: %s", strerror(errno));
-	require(waitpid(pid, NULL, 0) == pid, "waitpid: %s", strerror(errno));
-}
-
 Ports
 ports_from_to(int port_min, int port_max)
 {
@@ -157,7 +125,67 @@ ports_from_to(int port_min, int port_max)
 	return ports;
 }
 
-/* Waits until there is something to accept or to read. */
+int
+socket_option(int fd, int level, int name)
+{
+	int			value;
+	socklen_t	size = sizeof(value);
+
+	return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+}
+
+int
+local_port(int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t	size = sizeof(address);
+
+	if (getsockname(fd, (struct sockaddr *) &address, &size) != 0)
+		return -1;
+	/* The port is at the same place in both families. */
+	return ntohs(((struct sockaddr_in *) &address)->sin_port);
+}
+
+const char *
+local_address(int fd)
+{
+	static char host[NI_MAXHOST];
+	struct sockaddr_storage address;
+	socklen_t	size = sizeof(address);
+
+	expect(getsockname(fd, (struct sockaddr *) &address, &size) == 0);
+	expect(getnameinfo((struct sockaddr *) &address, size, host, sizeof(host),
+					   NULL, 0, NI_NUMERICHOST) == 0);
+	return host;
+}
+
+void
+skip_without_ipv6(void)
+{
+	Neighbour	neighbour = {.address = "::1"};
+	int			fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0)
+	{
+		close(fd);
+		fd = open_neighbour(&neighbour, 0);
+	}
+	if (fd < 0)
+		skip_child("IPv6 on lo: boot without ipv6.disable=1, and sysctl "
+				   "net.ipv6.conf.lo.disable_ipv6=0");
+	close(fd);
+}
+
+void
+connect_to(int fd, const char *address, int port)
+{
+	struct sockaddr_storage to;
+	socklen_t	length = socket_address(address, port, &to);
+
+	require(connect(fd, (struct sockaddr *) &to, length) == 0,
+			"connect to %s, port %d: %s", address, port, strerror(errno));
+}
+
 static void
 wait_until_readable(int fd)
 {
@@ -166,34 +194,84 @@ wait_until_readable(int fd)
 	require(poll(&waiting, 1, 10000) == 1, "nothing within 10 s");
 }
 
+int
+accept_from(int listener)
+{
+	int			fd;
+
+	/* The listener may be non-blocking. */
+	wait_until_readable(listener);
+	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	require(fd >= 0, "accept: %s", strerror(errno));
+	return fd;
+}
+
 void
-exchange_a_byte(int listener_fd, const char *address, int port)
+pass_a_number(int from, int to)
+{
+	static int	number;
+	int			got = 0;
+
+	number++;
+	expect_equal(send(from, &number, sizeof(number), MSG_NOSIGNAL),
+				 sizeof(number));
+	wait_until_readable(to);
+	expect_equal(recv(to, &got, sizeof(got), 0), sizeof(got));
+	expect_equal(got, number);
+}
+
+void
+wait_for_end(int fd)
+{
+	char		byte;
+
+	wait_until_readable(fd);
+	expect_equal(recv(fd, &byte, 1, 0), 0);
+}
+
+void
+reach(int fd, const char *address)
+{
+	int			type = socket_option(fd, SOL_SOCKET, SO_TYPE);
+	struct sockaddr_storage to;
+	int			client;
+
+	socket_address(address, 0, &to);
+	client = socket(to.ss_family, type | SOCK_CLOEXEC, 0);
+	expect(client >= 0);
+	connect_to(client, address, local_port(fd));
+	if (type == SOCK_DGRAM)
+		pass_a_number(client, fd);
+	else
+	{
+		int			server = accept_from(fd);
+
+		pass_a_number(client, server);
+		pass_a_number(server, client);
+		close(server);
+	}
+	close(client);
+}
+
+void
+leave_time_wait(int listener, const char *address)
 {
 	static int	client_port = 10000;
-	struct sockaddr_storage to;
-	socklen_t	length = socket_address(address, port, &to);
 	Neighbour	client = {
-		.address = to.ss_family == AF_INET6 ? "::" : "0.0.0.0",
+		.address = strchr(address, ':') != NULL ? "::" : "0.0.0.0",
 		.reuse_address = true,
 	};
-	char		byte = 'x';
 	int			sender;
 	int			receiver;
 
 	client_port = client_port == 32767 ? 10000 : client_port + 1;
 	sender = open_neighbour(&client, client_port);
 	require(sender >= 0, "client port %d: %s", client_port, strerror(errno));
-	require(connect(sender, (struct sockaddr *) &to, length) == 0,
-			"connect to %s port %d: %s", address, port, strerror(errno));
-	wait_until_readable(listener_fd);
-	receiver = accept(listener_fd, NULL, NULL);
-	require(receiver >= 0, "accept: %s", strerror(errno));
-	require(send(sender, &byte, 1, 0) == 1, "send: %s", strerror(errno));
-	wait_until_readable(receiver);
-	require(recv(receiver, &byte, 1, 0) == 1 && byte == 'x', "no byte came");
+	connect_to(sender, address, local_port(listener));
+	receiver = accept_from(listener);
+	pass_a_number(sender, receiver);
 	close(receiver);
-	wait_until_readable(sender);
-	require(recv(sender, &byte, 1, 0) == 0, "more than the end came");
+	wait_for_end(sender);
 	close(sender);
 }
 

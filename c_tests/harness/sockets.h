@@ -1,6 +1,7 @@
 /*
  * sockets.h
- *		Sockets of the library, and of the neighbours it shares a host with.
+ *		Sockets of the neighbours that the library shares a host with, and
+ *		talking through any socket. The library is not called.
  */
 #ifndef SOCKETS_H
 #define SOCKETS_H
@@ -8,37 +9,11 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#include "ic_listener.h"
-
-/* What one call of ic_listener_open_tcp() gave. */
-typedef struct Call
-{
-	int			returned;
-	int			error;			/* errno, when it did not return 0 */
-	int			port;
-	int			fd;
-	IcListenerReport report;
-} Call;
-
-/* options may be NULL. */
-extern Call open_listener(const IcListenerOptions *options);
-
-/* open_listener(), which has to succeed. */
-extern Call require_listener(const IcListenerOptions *options);
-
 /* Which of the 65536 ports. */
 typedef struct Ports
 {
 	bool		has[65536];
 } Ports;
-
-/*
- * Opens listeners, and leaves them open, until there is no port left: with
- * EADDRINUSE, which is required. Each port has to come once only. Returns how
- * many there were; *taken are their ports, *last is the call that failed.
- */
-extern int	take_all_ports(const IcListenerOptions *options, Ports *taken,
-						   Call *last);
 
 /* How a neighbour opens his socket. */
 typedef struct Neighbour
@@ -50,7 +25,7 @@ typedef struct Neighbour
 	bool		listens;
 } Neighbour;
 
-/* Fills in a numeric address; returns its length. */
+/* Fills in a numeric address, with a %scope or not; returns its length. */
 extern socklen_t socket_address(const char *address, int port,
 								struct sockaddr_storage *storage);
 
@@ -59,20 +34,46 @@ extern int	open_neighbour(const Neighbour *neighbour, int port);
 
 /*
  * Forks a process that opens that neighbour on each of the ports (which has
- * to work), and holds them until the process that asked ends, or end_child().
+ * to work), and holds them until the process that asked ends, or end_child()
+ * of child.h.
  */
 extern int	hold_ports(const Neighbour *neighbour, const Ports *ports);
-extern void end_child(int pid);
 
 /* A set of ports: all from port_min to port_max. */
 extern Ports ports_from_to(int port_min, int port_max);
 
+/* An option of type int, or -1 with errno. */
+extern int	socket_option(int fd, int level, int name);
+
+/* The local port of a socket of either family in host byte order, or -1. */
+extern int	local_port(int fd);
+
+/* The numeric address a socket is bound to, in a buffer of the function. */
+extern const char *local_address(int fd);
+
+/* Ends the test as a SKIP where ::1 is not to be had. */
+extern void skip_without_ipv6(void);
+
+/* These have to work. */
+extern void connect_to(int fd, const char *address, int port);
+extern int	accept_from(int listener);
+extern void pass_a_number(int from, int to);
+
+/* The peer has closed, and nothing was left to read. */
+extern void wait_for_end(int fd);
+
 /*
- * Connects to the port on that address and sends a byte through the accepted
- * connection, which is closed by the server first. The client's own port is
- * below 32768, so that it takes none of those under test.
+ * Data arrives at the socket when it is sent to that address; through a
+ * listener both ways.
  */
-extern void exchange_a_byte(int listener_fd, const char *address, int port);
+extern void reach(int fd, const char *address);
+
+/*
+ * A connection through the listener that the server closes first, so that its
+ * end, on the listener's port, goes to TIME_WAIT. The client's own port is
+ * below 32768, and takes none of those under test.
+ */
+extern void leave_time_wait(int listener, const char *address);
 
 /* How many ports from port_min to port_max are in TIME_WAIT. */
 extern int	ports_in_time_wait(int port_min, int port_max);

@@ -2,20 +2,23 @@
  * support.c
  *		See support.h.
  */
-#include "support.h"
-#include "netns.h"
+#define _GNU_SOURCE
 
-#include <arpa/inet.h>
+#include "support.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "child.h"
+
+#define OTHER_USER 65534
 
 OpenFds
 open_fds(void)
@@ -63,28 +66,6 @@ open_fds_are(const OpenFds *before, int extra)
 		memcmp(now.bits, expected.bits, sizeof(now.bits)) == 0;
 }
 
-int
-socket_option(int fd, int level, int name)
-{
-	int			value;
-	socklen_t	size = sizeof(value);
-
-	return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
-}
-
-int
-local_port(int fd)
-{
-	struct sockaddr_storage address;
-	socklen_t	size = sizeof(address);
-
-	if (getsockname(fd, (struct sockaddr *) &address, &size) != 0)
-		return -1;
-	if (address.ss_family == AF_INET6)
-		return ntohs(((struct sockaddr_in6 *) &address)->sin6_port);
-	return ntohs(((struct sockaddr_in *) &address)->sin_port);
-}
-
 bool
 proc_numbers(const char *path, int n, long *numbers)
 {
@@ -113,25 +94,21 @@ proc_numbers(const char *path, int n, long *numbers)
 	return true;
 }
 
-int
-in_child(void (*body) (void *), void *arg)
+bool
+become_another_user(void)
 {
-	int			status;
-	int			pid = fork_child();
+	return setresgid(OTHER_USER, OTHER_USER, OTHER_USER) == 0 &&
+		setresuid(OTHER_USER, OTHER_USER, OTHER_USER) == 0;
+}
 
-	if (pid == 0)
-	{
-		body(arg);
-		fflush(NULL);
-		_exit(0);
-	}
-	while (waitpid(pid, &status, 0) < 0)
-	{
-		if (errno != EINTR)
-		{
-			perror("waitpid");
-			return 1;
-		}
-	}
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+void
+drop_privileges(void)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+
+	become_another_user();
+	memset(none, 0, sizeof(none));
+	require(syscall(SYS_capset, &header, none) == 0, "capset: %s",
+			strerror(errno));
 }

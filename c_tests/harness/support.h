@@ -1,8 +1,7 @@
 /*
  * support.h
- *		What several of the test programs need: the set of open fds, socket
- *		options and /proc values as plain numbers, a child in the same network
- *		namespace. (netns.h has those in others.)
+ *		What a process has and may do: its open fds, its privileges, numbers
+ *		from /proc.
  */
 #ifndef SUPPORT_H
 #define SUPPORT_H
@@ -26,12 +25,6 @@ extern OpenFds open_fds(void);
 /* Whether exactly the fds in before are open, and those in extra (-1: none). */
 extern bool open_fds_are(const OpenFds *before, int extra);
 
-/* An option of type int, or -1 with errno. */
-extern int	socket_option(int fd, int level, int name);
-
-/* The local port of a socket of either family in host byte order, or -1. */
-extern int	local_port(int fd);
-
 /*
  * The first n numbers in a file of /proc. False when there are fewer, or when
  * it cannot be read.
@@ -39,11 +32,15 @@ extern int	local_port(int fd);
 extern bool proc_numbers(const char *path, int n, long *numbers);
 
 /*
- * Runs body in a forked child and returns its exit status, which is 0 when
- * body returns, or 128 plus the number of the signal that killed it. Checks
- * in there are require() of netns.h: a longjmp of cmocka's would run the rest
- * of the tests in the child.
+ * The process goes on as another user, without a capability. False when it
+ * may not: to an ordinary user there is only himself, in a user namespace too.
  */
-extern int	in_child(void (*body) (void *), void *arg);
+extern bool become_another_user(void);
+
+/*
+ * No capability is left, CAP_NET_BIND_SERVICE included; as another user where
+ * that is possible.
+ */
+extern void drop_privileges(void);
 
 #endif							/* SUPPORT_H */

@@ -3,16 +3,20 @@
  *		How often does bind() to port 0 hand out one port twice? For TCP and
  *		UDP, with and without listen(), with and without SO_REUSEADDR.
  *
+ *	build/ephemeral_reuse			the test: 128 sockets in a range of 64 ports
+ *	build/ephemeral_reuse SOCKETS	so many on the host's own range: the table
+ *
  * Opens sockets one after the other on 0.0.0.0 port 0, keeps them all open and
- * counts. With a small range and several copies that --hold what they have, it
- * exhausts the range; --next then shows what is left. ephemeral_reuse.sh does
- * so in a network namespace and checks the outcome.
+ * counts. There are two classes of kernels: those whose bind(0) shares ports
+ * among sockets with SO_REUSEADDR once the range is exhausted (Linux 5.7 and
+ * later with ip_autobind_reuse=1; Linux before 4.11), and those that keep them
+ * apart. (kernel_facts has the rules for each single port, and those the
+ * library rests on. Here the kernel is asked for a whole range.)
  */
+#define _GNU_SOURCE
+
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,264 +24,211 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "ic_listener.h"
-#include "support.h"
+#include "test.h"
 
-#define SOCKETS_DEFAULT 1000
+#define PORT_MIN 20000
+#define PORTS 64
+#define SOCKETS (2 * PORTS)
 #define SOCKETS_MAX 65536
+
+#define AUTOBIND_REUSE "net.ipv4.ip_autobind_reuse"
 
 typedef struct Combination
 {
-	bool		udp;
+	bool		is_udp;
 	bool		listens;
 	bool		reuseaddr;
 } Combination;
 
 typedef struct Outcome
 {
-	int			bound;			/* and listening, if that was asked for */
-	int			bind_refused;
-	int			listen_refused;
-	int			ports;			/* different ones among them */
+	int			got;			/* bound, and listening if that was asked for */
+	int			no_bind;
+	int			no_listen;
+	int			twice;
 	int			last_errno;
-	int			fds[SOCKETS_MAX];
-	int			fds_open;
 } Outcome;
 
-static Outcome outcome;
+/* In the order of the table: each of the three flags is a bit. */
+#define COMBINATIONS 8
 
-/* The fd of a socket on a port that the kernel picked, or -1 with errno. */
-static int
-bind_to_port_0(const Combination *combination)
+static Combination
+combination_at(int index)
 {
-	struct sockaddr_in any = {.sin_family = AF_INET};
-	int			on = 1;
-	int			fd = socket(AF_INET, combination->udp ? SOCK_DGRAM : SOCK_STREAM, 0);
+	return (Combination) {
+		.is_udp = index & 4, .listens = !(index & 2), .reuseaddr = index & 1
+	};
+}
 
-	if (fd < 0)
-	{
-		perror("socket");
-		exit(2);
-	}
-	if (combination->reuseaddr &&
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
-	{
-		perror("SO_REUSEADDR");
-		exit(2);
-	}
-	if (bind(fd, (struct sockaddr *) &any, sizeof(any)) != 0)
-	{
-		int			refusal = errno;
+static int
+socket_of(const Combination *combination)
+{
+	int			on = combination->reuseaddr;
+	int			fd = socket(AF_INET, combination->is_udp ? SOCK_DGRAM : SOCK_STREAM, 0);
 
-		close(fd);
-		errno = refusal;
-		return -1;
-	}
+	require(fd >= 0 &&
+			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0,
+			"socket: %s", strerror(errno));
 	return fd;
 }
 
-static void
-run(const Combination *combination, int sockets)
+static Outcome
+open_sockets(const Combination *combination, int sockets)
 {
-	static bool taken[65536];
+	static int	fds[SOCKETS_MAX];
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	Ports		taken = {.has = {false}};
+	Outcome		outcome = {0};
 
-	memset(taken, 0, sizeof(taken));
-	memset(&outcome, 0, sizeof(outcome));
 	for (int i = 0; i < sockets; i++)
 	{
-		int			fd = bind_to_port_0(combination);
-		int			port;
+		fds[i] = socket_of(combination);
+		if (bind(fds[i], (struct sockaddr *) &any, sizeof(any)) != 0)
+		{
+			outcome.last_errno = errno;
+			outcome.no_bind++;
+		}
+		else if (combination->listens && listen(fds[i], 1) != 0)
+		{
+			/* It has a port all the same, and keeps it. */
+			outcome.last_errno = errno;
+			outcome.no_listen++;
+		}
+		else
+		{
+			int			port = local_port(fds[i]);
 
-		if (fd < 0)
-		{
-			outcome.last_errno = errno;
-			outcome.bind_refused++;
-			continue;
+			outcome.got++;
+			outcome.twice += taken.has[port];
+			taken.has[port] = true;
 		}
-		/* It has a port either way, so it is kept. */
-		outcome.fds[outcome.fds_open++] = fd;
-		if (combination->listens && listen(fd, 1) != 0)
-		{
-			outcome.last_errno = errno;
-			outcome.listen_refused++;
-			continue;
-		}
-		outcome.bound++;
-		port = local_port(fd);
-		outcome.ports += !taken[port];
-		taken[port] = true;
 	}
+	for (int i = 0; i < sockets; i++)
+		close(fds[i]);
+	return outcome;
 }
 
 static void
-close_all(void)
+print_heading(void)
 {
-	while (outcome.fds_open > 0)
-		close(outcome.fds[--outcome.fds_open]);
-}
-
-static void
-run_all(int sockets)
-{
-	printf("%-8s %-8s %-11s %7s %7s %7s %7s %7s  %s\n", "protocol", "listen",
+	printf("# %-8s %-8s %-11s %7s %7s %7s %7s %7s  %s\n", "protocol", "listen",
 		   "reuseaddr", "asked", "got", "no bind", "no lstn", "twice", "errno");
-	for (int i = 0; i < 8; i++)
-	{
-		Combination combination = {i & 4, !(i & 2), i & 1};
-
-		run(&combination, sockets);
-		printf("%-8s %-8s %-11s %7d %7d %7d %7d %7d  %s\n",
-			   combination.udp ? "udp" : "tcp",
-			   combination.listens ? "listen" : "nolisten",
-			   combination.reuseaddr ? "reuseaddr" : "noreuseaddr",
-			   sockets, outcome.bound, outcome.bind_refused,
-			   outcome.listen_refused, outcome.bound - outcome.ports,
-			   outcome.last_errno != 0 ? strerror(outcome.last_errno) : "-");
-		close_all();
-	}
 }
 
 static void
-hold(void)
+print_row(const Combination *combination, int sockets, const Outcome *outcome)
 {
-	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-	char		byte;
+	printf("# %-8s %-8s %-11s %7d %7d %7d %7d %7d  %s\n",
+		   combination->is_udp ? "udp" : "tcp",
+		   combination->listens ? "listen" : "nolisten",
+		   combination->reuseaddr ? "reuseaddr" : "noreuseaddr", sockets,
+		   outcome->got, outcome->no_bind, outcome->no_listen, outcome->twice,
+		   outcome->last_errno != 0 ? strerror(outcome->last_errno) : "-");
+}
 
-	printf("holding %d sockets on %d ports, refused %d, pid %d; press Enter or "
-		   "send a signal\n", outcome.bound, outcome.ports,
-		   outcome.bind_refused + outcome.listen_refused, (int) getpid());
-	fflush(stdout);
-	if (poll(&input, 1, -1) == 1 && read(STDIN_FILENO, &byte, 1) > 0)
+/* What 128 sockets get of 64 ports. */
+static void
+check_outcome(const Combination *combination, const Outcome *outcome,
+			  bool shares)
+{
+	if (combination->is_udp && combination->listens)
+	{
+		/* There is no such thing. */
+		expect_equal(outcome->got, 0);
+		expect_equal(outcome->no_bind + outcome->no_listen, SOCKETS);
 		return;
-
-	/* Nobody is there to press a key. */
-	pause();
-}
-
-/*
- * The kernel's behaviour class, found by trying: does bind(0) on a socket with
- * SO_REUSEADDR hand out a port a second time when the range is exhausted?
- */
-static int
-probe(void)
-{
-	long		range[2];
-	Combination combination = {.reuseaddr = true};
-
-	if (!proc_numbers("/proc/sys/net/ipv4/ip_local_port_range", 2, range))
-	{
-		perror("ip_local_port_range");
-		return 2;
 	}
-	run(&combination, range[1] - range[0] + 2);
-	if (outcome.bound + outcome.bind_refused != range[1] - range[0] + 2)
-		return 2;
-	puts(outcome.bound > outcome.ports ? "shares" : "keeps");
-	return 0;
+	if (combination->is_udp && combination->reuseaddr)
+	{
+		/* UDP is shared by every kernel. */
+		expect_equal(outcome->got, SOCKETS);
+		expect(outcome->twice >= SOCKETS - PORTS);
+		return;
+	}
+	if (combination->reuseaddr && !combination->listens && shares)
+	{
+		expect_equal(outcome->got, SOCKETS);
+		expect_equal(outcome->twice, SOCKETS - PORTS);
+		return;
+	}
+	expect_equal(outcome->got, PORTS);
+	expect_equal(outcome->twice, 0);
+	expect_equal(outcome->last_errno, EADDRINUSE);
 }
 
 static void
-say(const char *what, int fd)
+exhaust_the_range(const char *name, bool shares)
 {
-	printf("%s: %s\n", what, fd >= 0 ? "ok" : strerror(errno));
+	set_port_range(PORT_MIN, PORT_MIN + PORTS - 1);
+	printf("# %s: %d sockets in a range of %d ports\n", name, SOCKETS, PORTS);
+	print_heading();
+	for (int i = 0; i < COMBINATIONS; i++)
+	{
+		Combination combination = combination_at(i);
+		Outcome		outcome = open_sockets(&combination, SOCKETS);
+
+		print_row(&combination, SOCKETS, &outcome);
+		now_doing("%s, %s, %s, %s", name, combination.is_udp ? "UDP" : "TCP",
+				  combination.listens ? "listen()" : "no listen()",
+				  combination.reuseaddr ? "SO_REUSEADDR" : "no SO_REUSEADDR");
+		check_outcome(&combination, &outcome, shares);
+	}
 }
 
-/* What is there still to be had? */
-static void
-next(void)
+/* Which class a kernel without the sysctl is of is asked of it. */
+TEST_IN_NETNS(as_the_kernel_comes)
 {
-	Combination plain = {0};
-	Combination shared = {.reuseaddr = true};
-	int			port;
-	int			fd;
+	Combination combination = {.reuseaddr = true};
+	bool		shares = false;
 
-	/* Each gives back what it got, or it would be in the way of the next. */
-	fd = bind_to_port_0(&plain);
-	say("bind(0)", fd);
-	close(fd);
-	fd = bind_to_port_0(&shared);
-	say("SO_REUSEADDR, bind(0)", fd);
-	close(fd);
-	setup_listener(&port, &fd);
-	say("setup_listener", fd);
+	if (!write_sysctl(AUTOBIND_REUSE, "0"))
+	{
+		set_port_range(PORT_MIN, PORT_MIN + PORTS - 1);
+		shares = open_sockets(&combination, SOCKETS).got == SOCKETS;
+	}
+	exhaust_the_range(shares ? "a kernel that shares ports" :
+					  "a kernel that keeps ports apart", shares);
+}
+
+TEST_IN_NETNS(with_autobind_reuse)
+{
+	if (!write_sysctl(AUTOBIND_REUSE, "1"))
+		skip_child(AUTOBIND_REUSE ": Linux 5.7");
+	exhaust_the_range("ip_autobind_reuse=1", true);
 }
 
 static int
-usage(void)
-{
-	fputs("usage: ephemeral_reuse [-n SOCKETS]\n"
-		  "       ephemeral_reuse [-n SOCKETS] [--hold] tcp|udp "
-		  "listen|nolisten reuseaddr|noreuseaddr\n"
-		  "       ephemeral_reuse --probe|--next\n", stderr);
-	return 2;
-}
-
-/* Which of the two words it is; neither ends the program. */
-static bool
-is_first(const char *word, const char *first, const char *second)
-{
-	if (strcmp(word, first) == 0)
-		return true;
-	if (strcmp(word, second) != 0)
-		exit(usage());
-	return false;
-}
-
-static void
-allow_many_fds(void)
+print_table(int sockets)
 {
 	struct rlimit limit;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+	print_heading();
+	for (int i = 0; i < COMBINATIONS; i++)
+	{
+		Combination combination = combination_at(i);
+		Outcome		outcome = open_sockets(&combination, sockets);
+
+		print_row(&combination, sockets, &outcome);
+	}
+	return 0;
 }
 
 int
 main(int argc, char **argv)
 {
-	int			sockets = SOCKETS_DEFAULT;
-	bool		holds = false;
-	int			word = 1;
-	Combination combination;
+	int			sockets = argc == 2 ? atoi(argv[1]) : 0;
 
-	allow_many_fds();
-	if (argc == 2 && strcmp(argv[1], "--probe") == 0)
-		return probe();
-	if (argc == 2 && strcmp(argv[1], "--next") == 0)
+	if (argc == 2 && 1 <= sockets && sockets <= SOCKETS_MAX)
+		return print_table(sockets);
+	if (argc > 1)
 	{
-		next();
-		return 0;
+		fputs("usage: ephemeral_reuse [SOCKETS]\n", stderr);
+		return 2;
 	}
-	if (word + 1 < argc && strcmp(argv[word], "-n") == 0)
-	{
-		sockets = atoi(argv[word + 1]);
-		word += 2;
-	}
-	if (sockets < 1 || sockets > SOCKETS_MAX)
-		return usage();
-	if (word == argc)
-	{
-		run_all(sockets);
-		return 0;
-	}
-	if (strcmp(argv[word], "--hold") == 0)
-	{
-		holds = true;
-		word++;
-	}
-	if (word + 3 != argc)
-		return usage();
-	combination = (Combination) {
-		.udp = is_first(argv[word], "udp", "tcp"),
-		.listens = is_first(argv[word + 1], "listen", "nolisten"),
-		.reuseaddr = is_first(argv[word + 2], "reuseaddr", "noreuseaddr"),
-	};
-	run(&combination, sockets);
-	if (holds)
-		hold();
-	else
-		printf("got %d sockets on %d ports, refused %d\n", outcome.bound,
-			   outcome.ports, outcome.bind_refused + outcome.listen_refused);
-	return 0;
+	return run_all(
+		test(as_the_kernel_comes),
+		test(with_autobind_reuse));
 }

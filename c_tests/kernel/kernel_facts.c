@@ -120,24 +120,6 @@ listener(bool reuse, int port)
 	}, port);
 }
 
-static void
-connect_to(int fd, int port)
-{
-	struct sockaddr_in6 address = in6_address(in6addr_loopback, port);
-
-	require(connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0,
-			"connect: %s", strerror(errno));
-}
-
-static int
-accept_from(int fd)
-{
-	int			accepted = accept(fd, NULL, NULL);
-
-	require(accepted >= 0, "accept: %s", strerror(errno));
-	return accepted;
-}
-
 static const char *
 answer_to(int error)
 {
@@ -190,7 +172,7 @@ outgoing_connection(Reuse reuse)
 	/* Without bind(), as databases connect: the range decides on the port. */
 	set_port_range(PORT, PORT);
 	connection.ours = unbound_socket(SOCK_STREAM, reuse == AT_ONCE);
-	connect_to(connection.ours, SERVER_PORT);
+	connect_to(connection.ours, "::1", SERVER_PORT);
 	require(local_port(connection.ours) == PORT, "connected from port %d",
 			local_port(connection.ours));
 	if (reuse == LATE)
@@ -210,7 +192,7 @@ accepted_connection(Reuse reuse)
 		allow_reuse(server);
 	set_port_range(CLIENT_PORT, CLIENT_PORT + 9);
 	connection.theirs = unbound_socket(SOCK_STREAM, false);
-	connect_to(connection.theirs, PORT);
+	connect_to(connection.theirs, "::1", PORT);
 	connection.ours = accept_from(server);
 	close(server);
 	return connection;
@@ -433,7 +415,7 @@ ask_flag_of_earlier_connection(void)
 	int			server = listener(false, PORT);
 	int			client = unbound_socket(SOCK_STREAM, false);
 
-	connect_to(client, PORT);
+	connect_to(client, "::1", PORT);
 	allow_reuse(server);
 	see("%d", socket_option(accept_from(server), SOL_SOCKET, SO_REUSEADDR));
 }
@@ -556,7 +538,7 @@ ask_parity_of_connect(void)
 	{
 		int			fd = unbound_socket(SOCK_STREAM, false);
 
-		connect_to(fd, SERVER_PORT);
+		connect_to(fd, "::1", SERVER_PORT);
 		even += offset_of(fd) % 2 == 0;
 	}
 	see("%d of %d", even, TAKEN);
@@ -576,7 +558,7 @@ ask_lower_half(void)
 static void
 ask_bindv6only(void)
 {
-	set_sysctl("net.ipv6.bindv6only", "1");
+	set_bindv6only(true);
 	see("%d", socket_option(socket(AF_INET6, SOCK_STREAM, 0), IPPROTO_IPV6,
 							IPV6_V6ONLY));
 }
@@ -648,7 +630,7 @@ ask_udp_receivers(void)
 		receivers[i] = unbound_socket(SOCK_DGRAM, true);
 		require(bind_to(receivers[i], PORT) == 0, "bind");
 	}
-	connect_to(sender, PORT);
+	connect_to(sender, "::1", PORT);
 	for (int i = 0; i < 8; i++)
 		require(send(sender, "x", 1, 0) == 1, "send: %s", strerror(errno));
 	first = datagrams_at(receivers[0]);
@@ -759,19 +741,19 @@ static void
 check(Fact fact)
 {
 	const char *heading = with_autobind_reuse ? "ip_autobind_reuse=1: " : "";
-	char		message[NETNS_MESSAGE_SIZE];
+	char		message[CHILD_MESSAGE_SIZE];
 	const char *answer = seen;
 	bool		agrees;
 
 	asked++;
 	switch (run_in_netns(ask, &fact, message))
 	{
-		case NETNS_PASSED:
+		case CHILD_PASSED:
 			break;
-		case NETNS_FAILED:
+		case CHILD_FAILED:
 			answer = message;
 			break;
-		case NETNS_NOT_AVAILABLE:
+		case CHILD_SKIPPED:
 			printf("ok %d - %s%s # SKIP %s\n", asked, heading, fact.name,
 				   message);
 			return;

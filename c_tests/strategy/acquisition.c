@@ -9,12 +9,6 @@
  */
 #define _GNU_SOURCE
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "netns.h"
-#include "sockets.h"
+#include "test.h"
 
 /* The small range: 64 ports, as in the Greenplum that ran out of them. */
 #define PORT_MIN 40000
@@ -126,8 +119,7 @@ leave_all_in_time_wait(void)
 	for (int index = 0; index < PORTS; index++)
 	{
 		calls[index] = require_listener(NULL);
-		exchange_a_byte(calls[index].fd, index % 2 ? "127.0.0.1" : "::1",
-						calls[index].port);
+		leave_time_wait(calls[index].fd, index % 2 ? "127.0.0.1" : "::1");
 	}
 	for (int index = 0; index < PORTS; index++)
 		close(calls[index].fd);
@@ -164,7 +156,7 @@ fail_on_foreign_time_waits(void *unused)
 		int			fd = open_neighbour(&neighbour, port);
 
 		require(fd >= 0, "port %d: %s", port, strerror(errno));
-		exchange_a_byte(fd, "127.0.0.1", port);
+		leave_time_wait(fd, "127.0.0.1");
 		close(fd);
 	}
 	require(ports_in_time_wait(PORT_MIN, PORT_MAX) == PORTS,

@@ -5,25 +5,16 @@
  */
 #define _GNU_SOURCE
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "netns.h"
-#include "sockets.h"
-#include "support.h"
+#include "test.h"
 
 #define PORT_MIN 40000
 #define PORT_MAX 40007
-#define OTHER_USER 65534
 
 /* Every way to ask for the port that sockets have. */
 static void
@@ -60,59 +51,64 @@ try_to_join(int port, const char *who)
 }
 
 static void
-become_another_user(void)
+defend_port(const Call *call, void (*attack) (int port))
 {
-	if (setresuid(OTHER_USER, OTHER_USER, OTHER_USER) != 0)
-		skip_child("another user, who tries it too: run as root (%s)",
-				   strerror(errno));
+	attack(call->port);
+
+	/* With connections, and with TIME_WAITs, too. */
+	leave_time_wait(call->fd, "127.0.0.1");
+	leave_time_wait(call->fd, "::1");
+	attack(call->port);
 }
 
 static void
-defend_port(const Call *call)
+join_as_the_same_user(int port)
 {
-	int			child;
+	try_to_join(port, "the same user");
+}
 
-	try_to_join(call->port, "the same user");
-	child = fork_child();
+static void
+join_as_another_user(int port)
+{
+	int			child = fork_child();
+
 	if (child == 0)
 	{
-		become_another_user();
-		try_to_join(call->port, "another user");
+		if (!become_another_user())
+			skip_child("another user: run as root");
+		try_to_join(port, "another user");
 		_exit(0);
 	}
 	wait_for_child(child);
-
-	/* With connections, too. */
-	exchange_a_byte(call->fd, "127.0.0.1", call->port);
-	exchange_a_byte(call->fd, "::1", call->port);
-	try_to_join(call->port, "the same user");
 }
 
 static void
-defend_free_and_reused_port(void *unused)
+defend_free_and_reused_port(void (*attack) (int port))
 {
 	Neighbour	neighbour = {.address = "::", .reuse_address = true};
 	Ports		bound = ports_from_to(PORT_MIN, PORT_MIN);
 	Call		call;
 
-	(void) unused;
 	set_port_range(PORT_MIN, PORT_MIN + 1);
 	hold_ports(&neighbour, &bound);
 	call = require_listener(NULL);
 	require(call.report.origin == IC_LISTENER_PORT_ORIGIN_FREE, "%s",
 			call.report.message);
-	defend_port(&call);
+	defend_port(&call, attack);
 	call = require_listener(NULL);
 	require(call.report.origin == IC_LISTENER_PORT_ORIGIN_REUSED, "%s",
 			call.report.message);
-	defend_port(&call);
+	defend_port(&call, attack);
 }
 
-static void
-nobody_joins_a_listener(void **state)
+TEST_IN_NETNS(nobody_joins_a_listener)
 {
-	(void) state;
-	assert_passes_in_netns(defend_free_and_reused_port, NULL);
+	defend_free_and_reused_port(join_as_the_same_user);
+}
+
+TEST_IN_NETNS(nor_does_another_user)
+{
+	defend_free_and_reused_port(join_as_another_user);
 }
 
 /*
@@ -161,56 +157,40 @@ no_port_is_given_that_is_in_use_on_one_family(void **state)
 		assert_passes_in_netns(avoid_ports_of_one_family, &neighbours[index]);
 }
 
-static void
-listen_without_ipv6(void *unused)
+TEST_IN_NETNS(ipv4_is_served_where_ipv6_is_disabled)
 {
 	Call		call;
 
-	(void) unused;
-	set_sysctl("net.ipv6.conf.all.disable_ipv6", "1");
-	call = require_listener(NULL);
-	exchange_a_byte(call.fd, "127.0.0.1", call.port);
+	disable_ipv6();
+	call = call_setup_listener();
+	expect_equal(call.returned, 0);
+	reach(call.fd, "127.0.0.1");
 }
 
-static void
-ipv4_is_served_where_ipv6_is_disabled(void **state)
-{
-	(void) state;
-	assert_passes_in_netns(listen_without_ipv6, NULL);
-}
-
-static void
-listen_with_bindv6only(void *unused)
+TEST_IN_NETNS(both_families_are_served_whatever_bindv6only_says)
 {
 	Call		call;
 
-	(void) unused;
-	set_sysctl("net.ipv6.bindv6only", "1");
-	call = require_listener(NULL);
-	require(call.report.family == AF_INET6, "family %d", call.report.family);
-	require(socket_option(call.fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0,
-			"IPV6_V6ONLY is set");
-	exchange_a_byte(call.fd, "127.0.0.1", call.port);
-	exchange_a_byte(call.fd, "::1", call.port);
-	try_to_join(call.port, "the same user");
-}
-
-static void
-both_families_are_served_whatever_bindv6only_says(void **state)
-{
-	(void) state;
-	assert_passes_in_netns(listen_with_bindv6only, NULL);
+	set_bindv6only(true);
+	require(socket_option(socket(AF_INET6, SOCK_STREAM, 0), IPPROTO_IPV6,
+						  IPV6_V6ONLY) == 1,
+			"bindv6only does not make sockets IPv6 only");
+	call = call_setup_listener();
+	expect_equal(call.returned, 0);
+	expect_equal(socket_option(call.fd, SOL_SOCKET, SO_DOMAIN), AF_INET6);
+	expect_equal(socket_option(call.fd, IPPROTO_IPV6, IPV6_V6ONLY), 0);
+	reach(call.fd, "127.0.0.1");
+	reach(call.fd, "::1");
+	join_as_the_same_user(call.port);
 }
 
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nobody_joins_a_listener),
-		cmocka_unit_test(no_port_is_given_that_is_in_use_on_one_family),
-		cmocka_unit_test(ipv4_is_served_where_ipv6_is_disabled),
-		cmocka_unit_test(both_families_are_served_whatever_bindv6only_says),
-	};
-
-	return cmocka_run_group_tests_name("exclusive", tests, NULL, NULL);
+	return run_all(
+		test(nobody_joins_a_listener),
+		test(nor_does_another_user),
+		test(no_port_is_given_that_is_in_use_on_one_family),
+		test(ipv4_is_served_where_ipv6_is_disabled),
+		test(both_families_are_served_whatever_bindv6only_says));
 }

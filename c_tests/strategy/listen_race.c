@@ -10,12 +10,6 @@
  */
 #define _GNU_SOURCE
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,8 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "netns.h"
-#include "sockets.h"
+#include "test.h"
 
 #define PORT 40000
 #define RACES_MAX 1000000
@@ -120,6 +113,10 @@ run_races(void *argument)
 		   counts[1], counts[0], 100.0 * counts[0] / races);
 	fflush(stdout);
 	require(counts[2] == 0, "both listen in %d of %d races", counts[2], races);
+
+	/* Measured on 6.18: none listens in one race of 9,000. */
+	require(counts[1] > races / 2, "one listens in %d of %d races only",
+			counts[1], races);
 }
 
 static void

@@ -6,25 +6,16 @@
  */
 #define _GNU_SOURCE
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "netns.h"
-#include "sockets.h"
+#include "test.h"
 
 /* How many calls there are in all over the small ranges. */
 #define CALLS 10000
@@ -282,22 +273,6 @@ a_change_of_the_range_counts_within_a_second(void **state)
 	assert_passes_in_netns(follow_the_administrator, NULL);
 }
 
-/*
- * Without any capability, CAP_NET_BIND_SERVICE included. As an ordinary user
- * would be, also in a user namespace, where there is no other one.
- */
-static void
-drop_capabilities(void)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3
-	};
-	struct __user_cap_data_struct data[2] = {{.effective = 0}};
-
-	require(syscall(SYS_capset, &header, data) == 0, "capset: %s",
-			strerror(errno));
-}
-
 static void
 pass_over_privileged_ports(void *unused)
 {
@@ -309,7 +284,7 @@ pass_over_privileged_ports(void *unused)
 
 	(void) unused;
 	set_sysctl("net.ipv4.ip_unprivileged_port_start", "1024");
-	drop_capabilities();
+	drop_privileges();
 	options.port_min = 1000;
 	options.port_max = 1100;
 	count = take_all_ports(&options, &taken, &call);

@@ -6,7 +6,7 @@
  *		in the include path, become static programs that print TAP.
  *
  * One source file of a program includes it; the tests' children never use it,
- * see support.h.
+ * see child.h.
  */
 #ifndef CMOCKA_H
 #define CMOCKA_H

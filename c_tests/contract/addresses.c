@@ -1,0 +1,333 @@
+/*
+ * addresses.c
+ *		Which addresses can be listened on, what the others are refused with,
+ *		and what becomes of the wildcard on hosts with less than IPv4 and IPv6.
+ */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "promises.h"
+#include "test.h"
+
+TEST_IN_NETNS(addresses)
+{
+	static const struct
+	{
+		const char *address;
+		const char *bound;
+		int			family;
+		const char *reached_at;
+		const char *also_at;
+	}			cases[] = {
+		{"127.0.0.1", "127.0.0.1", AF_INET, "127.0.0.1", NULL},
+		{"127.1.2.3", "127.1.2.3", AF_INET, "127.1.2.3", NULL},
+		{"0.0.0.0", "0.0.0.0", AF_INET, "127.0.0.1", "127.1.2.3"},
+		{"::1", "::1", AF_INET6, "::1", NULL},
+		{"0:0:0::0:1", "::1", AF_INET6, "::1", NULL},
+		{"::", "::", AF_INET6, "::1", "127.0.0.1"},
+		{"::ffff:127.0.0.1", "::ffff:127.0.0.1", AF_INET6, "127.0.0.1", NULL},
+		{"::FFFF:7f00:1", "::ffff:127.0.0.1", AF_INET6, "127.0.0.1", NULL},
+	};
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report;
+
+	skip_without_ipv6();
+	for (int v6only = 0; v6only <= 1; v6only++)
+	{
+		set_bindv6only(v6only);
+		for_each_kind(kind)
+		{
+			for (size_t i = 0; i < lengthof(cases); i++)
+			{
+				int			fd;
+
+				now_doing("%s, address %s, bindv6only %d", kind->name,
+						  cases[i].address, v6only);
+				options.address = cases[i].address;
+				fd = opens(kind, &options, &report);
+				expect_equal(report.family, cases[i].family);
+				require(strcmp(local_address(fd), cases[i].bound) == 0,
+						"bound to %s", local_address(fd));
+				reach(fd, cases[i].reached_at);
+				if (cases[i].also_at != NULL)
+					reach(fd, cases[i].also_at);
+				close(fd);
+			}
+		}
+	}
+}
+
+/* Each unicast address has a port space of its own (gpdb PR 9696). */
+TEST_IN_NETNS(port_space_of_an_address)
+{
+	static const char *const addresses[] = {
+		"127.0.0.1", "127.0.0.2", "127.0.0.3",
+	};
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	options.port_min = 7000;
+	options.port_max = 7007;
+	for_each_kind(kind)
+	{
+		for (size_t i = 0; i < lengthof(addresses); i++)
+		{
+			now_doing("%s, address %s", kind->name, addresses[i]);
+			options.address = addresses[i];
+			takes_each_port_once(kind, &options, 7000, 7007,
+								 IC_LISTENER_PORT_ORIGIN_FREE);
+		}
+		now_doing("%s, the wildcard over them", kind->name);
+		options.address = NULL;
+		refused(kind, &options, EADDRINUSE, IC_LISTENER_STEP_BIND,
+				"8 tried, 8 in use");
+	}
+}
+
+/* From now on socket(AF_INET6) fails as it does on a host without IPv6. */
+static void
+lose_ipv6(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+				 offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {lengthof(code), code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		skip_child("seccomp filters: a kernel with CONFIG_SECCOMP_FILTER");
+}
+
+TEST_IN_NETNS(ipv4_only)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report;
+
+	lose_ipv6();
+	for_each_kind(kind)
+	{
+		int			fd;
+
+		now_doing("%s, no IPv6", kind->name);
+		fd = opens(kind, NULL, &report);
+		expect_equal(report.family, AF_INET);
+		expect(strcmp(local_address(fd), "0.0.0.0") == 0);
+		reach(fd, "127.0.0.1");
+		close(fd);
+
+		/* Who asks for IPv6 by its address gets no IPv4 instead. */
+		now_doing("%s, address ::1, no IPv6", kind->name);
+		options.address = "::1";
+		report = refused(kind, &options, EAFNOSUPPORT, IC_LISTENER_STEP_SOCKET,
+						 "socket: ");
+		expect_equal(report.family, AF_INET6);
+	}
+}
+
+/* Switched off on the interfaces, but there: the wildcard has no need of it. */
+TEST_IN_NETNS(ipv6_without_addresses)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report;
+
+	skip_without_ipv6();
+	disable_ipv6();
+	for_each_kind(kind)
+	{
+		int			fd;
+
+		now_doing("%s, disable_ipv6", kind->name);
+		fd = opens(kind, NULL, &report);
+		reach(fd, "127.0.0.1");
+		close(fd);
+
+		now_doing("%s, address ::1, disable_ipv6", kind->name);
+		options.address = "::1";
+		refused(kind, &options, EADDRNOTAVAIL, IC_LISTENER_STEP_BIND, "::1");
+	}
+}
+
+static void
+run_or_skip(const char *what, const char *command)
+{
+	if (system(command) != 0)
+		skip_child("%s: install iproute2 and a kernel with veth", what);
+}
+
+TEST_IN_NETNS(link_local)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report;
+	char		by_index[64];
+	const char *good[] = {"fe80::1234%ic0", by_index, "fe80::77%77"};
+	static const char *const bound[] = {
+		"fe80::1234%ic0", "fe80::1234%ic0", "fe80::77%77",
+	};
+	static const char *const not_there[] = {
+		"fe80::1234%77", "fe80::1234%lo", "fe80::77%ic0", "fe80::4321%ic0",
+	};
+	static const char *const unknown[] = {
+		"fe80::1234", "fe80::1234%", "fe80::1234%ic", "fe80::1234%ic00",
+		"fe80::1234%ic0 ", "fe80::1234%ic0%ic0", "fe80::1234%7654",
+		"fe80::1234%0", "fe80::1234%-1", "fe80::1234%+2", "fe80::1234%4294967297",
+		"fe80::1234%interface-name-too-long",
+	};
+
+	skip_without_ipv6();
+
+	/* An interface may have digits for a name; the name goes first. */
+	run_or_skip("a veth pair",
+				"{ ip link add ic0 type veth peer name 77 && "
+				"ip link set ic0 up && ip link set 77 up && "
+				"ip -6 address add fe80::1234/64 dev ic0 nodad && "
+				"ip -6 address add fe80::77/64 dev 77 nodad; } "
+				">/dev/null 2>&1");
+	snprintf(by_index, sizeof(by_index), "fe80::1234%%%u",
+			 if_nametoindex("ic0"));
+	for_each_kind(kind)
+	{
+		for (size_t i = 0; i < lengthof(good); i++)
+		{
+			int			fd;
+
+			now_doing("%s, address %s", kind->name, good[i]);
+			options.address = good[i];
+			fd = opens(kind, &options, &report);
+			expect_equal(report.family, AF_INET6);
+			require(strcmp(local_address(fd), bound[i]) == 0,
+					"bound to %s", local_address(fd));
+			reach(fd, bound[i]);
+			close(fd);
+		}
+		for (size_t i = 0; i < lengthof(not_there); i++)
+		{
+			now_doing("%s, address %s", kind->name, not_there[i]);
+			options.address = not_there[i];
+			refused(kind, &options, EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+					"is not an address of this host");
+		}
+		for (size_t i = 0; i < lengthof(unknown); i++)
+		{
+			now_doing("%s, address %s", kind->name, unknown[i]);
+			options.address = unknown[i];
+			refused(kind, &options, EINVAL, IC_LISTENER_STEP_ADDRESS,
+					unknown[i]);
+		}
+	}
+}
+
+TEST(not_an_address)
+{
+	static char junk[4096 + 1];
+	static char junk_quoted[64 + 6];
+	const struct
+	{
+		const char *address;
+		const char *quoted;
+	}			cases[] = {
+		{"", "\"\""},
+		{" ", "\" \""},
+		{"localhost", "\"localhost\""},
+		{"db1.example.com", "\"db1.example.com\""},
+		{"ip6-localhost", "\"ip6-localhost\""},
+		{"*", "\"*\""},
+		{"127.0.0.1:5432", "\"127.0.0.1:5432\""},
+		{"[::1]", "\"[::1]\""},
+		{"[::1]:5432", "\"[::1]:5432\""},
+		{"127.0.0.1/8", "\"127.0.0.1/8\""},
+		{"127.0.0.1 ", "\"127.0.0.1 \""},
+		{" 127.0.0.1", "\" 127.0.0.1\""},
+		{"127.1", "\"127.1\""},
+		{"2130706433", "\"2130706433\""},
+		{"0x7f.0.0.1", "\"0x7f.0.0.1\""},
+		{"0177.0.0.1", "\"0177.0.0.1\""},
+		{"127.0.0.256", "\"127.0.0.256\""},
+		{"127.0.0.1.1", "\"127.0.0.1.1\""},
+		{"127.0.0.1%lo", "\"127.0.0.1%lo\""},
+		{"::1%lo", "\"::1%lo\""},
+		{"1::2::3", "\"1::2::3\""},
+		{":::1", "\":::1\""},
+		{"12345::1", "\"12345::1\""},
+		{"1:2:3:4:5:6:7:8:9", "\"1:2:3:4:5:6:7:8:9\""},
+		{"::ffff:127.0.0", "\"::ffff:127.0.0\""},
+		{"fe80::1%nosuchif0", "\"fe80::1%nosuchif0\""},
+		{"%s%n%s%n", "\"%s%n%s%n\""},
+		{"127.0.0.1\n", "\"127.0.0.1?\""},
+		{"\t\033[31m\177", "\"??[31m?\""},
+		{"\377\376", "\"??\""},
+		{"\303\250\303", "\"???\""},
+		{junk, junk_quoted},
+	};
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	memset(junk, 'x', sizeof(junk) - 1);
+	snprintf(junk_quoted, sizeof(junk_quoted), "\"%.64s\"...", junk);
+	for_each_kind(kind)
+	{
+		for (size_t i = 0; i < lengthof(cases); i++)
+		{
+			IcListenerReport report;
+
+			now_doing("%s, address %.80s", kind->name, cases[i].quoted);
+			options.address = cases[i].address;
+			report = refused(kind, &options, EINVAL, IC_LISTENER_STEP_ADDRESS,
+							 cases[i].quoted);
+			expect_equal(report.family, 0);
+			expect_equal(report.ports_tried, 0);
+		}
+	}
+}
+
+TEST_IN_NETNS(not_this_host_s)
+{
+	static const char *const addresses[] = {
+		"192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1",
+	};
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	skip_without_ipv6();
+	for_each_kind(kind)
+	{
+		for (size_t i = 0; i < lengthof(addresses); i++)
+		{
+			IcListenerReport report;
+
+			now_doing("%s, address %s", kind->name, addresses[i]);
+			options.address = addresses[i];
+			report = refused(kind, &options, EADDRNOTAVAIL,
+							 IC_LISTENER_STEP_BIND, addresses[i]);
+			expect_in(report.message, "is not an address of this host");
+			expect_equal(report.family,
+						 strchr(addresses[i], ':') ? AF_INET6 : AF_INET);
+		}
+	}
+}
+
+int
+main(void)
+{
+	return run_all(
+		test(addresses),
+		test(port_space_of_an_address),
+		test(ipv4_only),
+		test(ipv6_without_addresses),
+		test(link_local),
+		test(not_an_address),
+		test(not_this_host_s));
+}

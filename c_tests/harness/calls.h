@@ -1,0 +1,60 @@
+/*
+ * calls.h
+ *		Calls of the library, with whatever they gave in one place.
+ */
+#ifndef CALLS_H
+#define CALLS_H
+
+#include "ic_listener.h"
+#include "sockets.h"
+
+/* What no call returns, to see what has been written. */
+#define UNTOUCHED 424242
+
+/* What one call gave. */
+typedef struct Call
+{
+	int			returned;
+	int			error;			/* errno */
+	int			port;
+	int			fd;
+	IcListenerReport report;	/* of setup_listener(): as initialized */
+} Call;
+
+/* The two kinds of sockets. */
+typedef struct Kind
+{
+	const char *name;
+	int			type;
+	int			(*open) (const IcListenerOptions *options, int *port, int *fd,
+						 IcListenerReport *report);
+} Kind;
+
+extern const Kind tcp;
+extern const Kind udp;
+extern const Kind *const kinds[2];
+
+#define for_each_kind(kind) \
+	for (const Kind *const *kind##_at = kinds, *kind = kinds[0]; \
+		 kind##_at < kinds + 2 && ((kind = *kind##_at), true); kind##_at++)
+
+/* One call. The options may be NULL. */
+extern Call open_socket(const Kind *kind, const IcListenerOptions *options);
+extern Call open_listener(const IcListenerOptions *options);
+extern Call call_setup_listener(void);
+
+/* open_listener(), which has to succeed. */
+extern Call require_listener(const IcListenerOptions *options);
+
+/* The call has failed with that errno and reset its outputs. */
+extern void expect_failed(const Call *call, int error);
+
+/*
+ * Opens listeners, and leaves them open, until there is no port left: with
+ * EADDRINUSE, which is required. Each port has to come once only. Returns how
+ * many there were; *taken are their ports, *last is the call that failed.
+ */
+extern int	take_all_ports(const IcListenerOptions *options, Ports *taken,
+						   Call *last);
+
+#endif							/* CALLS_H */

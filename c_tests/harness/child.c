@@ -1,0 +1,273 @@
+/*
+ * child.c
+ *		See child.h.
+ */
+#define _GNU_SOURCE
+
+#include "child.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SECONDS_PER_TEST 60
+
+enum
+{
+	EXIT_FAILED = 1,
+	EXIT_NOT_AVAILABLE = 77,
+};
+
+/* Shared by all processes of one run_in_child(); the first message counts. */
+typedef struct Verdict
+{
+	int			taken;
+	char		message[CHILD_MESSAGE_SIZE];
+} Verdict;
+
+static Verdict *verdict;
+
+/* Shared by all processes of one run_at_once(). */
+static pthread_barrier_t *barrier;
+
+static char doing[160] = "";
+
+void
+now_doing(const char *format,...)
+{
+	va_list		arguments;
+
+	va_start(arguments, format);
+	vsnprintf(doing, sizeof(doing), format, arguments);
+	va_end(arguments);
+}
+
+static void *
+share_memory(size_t size)
+{
+	void	   *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+							  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	require(memory != MAP_FAILED, "mmap: %s", strerror(errno));
+	return memory;
+}
+
+static void
+leave_message(const char *prefix, const char *format, va_list arguments)
+{
+	char		message[CHILD_MESSAGE_SIZE];
+	int			length = snprintf(message, sizeof(message), "%s", prefix);
+
+	vsnprintf(message + length, sizeof(message) - length, format, arguments);
+	if (verdict == NULL)
+		fprintf(stderr, "%s\n", message);
+	else if (__sync_bool_compare_and_swap(&verdict->taken, 0, 1))
+		memcpy(verdict->message, message, sizeof(message));
+}
+
+void
+fail_child(const char *file, int line, const char *format,...)
+{
+	char		prefix[sizeof(doing) + 128];
+	va_list		arguments;
+
+	snprintf(prefix, sizeof(prefix), "%s:%d: %s%s", file, line, doing,
+			 doing[0] != '\0' ? ": " : "");
+	va_start(arguments, format);
+	leave_message(prefix, format, arguments);
+	va_end(arguments);
+	fflush(NULL);
+	_exit(EXIT_FAILED);
+}
+
+void
+skip_child(const char *format,...)
+{
+	va_list		arguments;
+
+	va_start(arguments, format);
+	leave_message("", format, arguments);
+	va_end(arguments);
+	fflush(NULL);
+	_exit(EXIT_NOT_AVAILABLE);
+}
+
+void
+expect_equal_at(const char *file, int line, const char *what,
+				long long actual, long long expected)
+{
+	if (actual != expected)
+		fail_child(file, line, "%s is %lld, not %lld", what, actual, expected);
+}
+
+int
+fork_child(void)
+{
+	static const int crashes[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
+	int			pid;
+
+	/* What stands in a buffer would be printed by the child again. */
+	fflush(NULL);
+	pid = fork();
+	require(pid >= 0, "fork: %s", strerror(errno));
+	if (pid == 0)
+	{
+		/* cmocka's would go on with the parent's tests in the child. */
+		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes);
+			 index++)
+			signal(crashes[index], SIG_DFL);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	}
+	return pid;
+}
+
+static void
+require_success(int status)
+{
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_AVAILABLE)
+		_exit(EXIT_NOT_AVAILABLE);
+	require(status == 0, "a child ended with status 0x%x", status);
+}
+
+void
+wait_for_child(int pid)
+{
+	int			status;
+
+	require(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+	require_success(status);
+}
+
+void
+end_child(int pid)
+{
+	require(kill(pid, SIGKILL) == 0, "kill: %s", strerror(errno));
+	require(waitpid(pid, NULL, 0) == pid, "waitpid: %s", strerror(errno));
+}
+
+static ChildOutcome
+wait_for_verdict(int pid, char message[CHILD_MESSAGE_SIZE])
+{
+	int			status;
+	int			ended;
+
+	do
+		ended = waitpid(pid, &status, 0);
+	while (ended < 0 && errno == EINTR);
+	memcpy(message, verdict->message, CHILD_MESSAGE_SIZE);
+
+	/* How a child ended that nobody can wait for is not known. */
+	if (ended != pid)
+	{
+		snprintf(message, CHILD_MESSAGE_SIZE, "waitpid: %s", strerror(errno));
+		return CHILD_FAILED;
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !verdict->taken)
+		return CHILD_PASSED;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_AVAILABLE)
+		return CHILD_SKIPPED;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		snprintf(message, CHILD_MESSAGE_SIZE, "took longer than %d seconds",
+				 SECONDS_PER_TEST);
+	else if (message[0] == '\0')
+		snprintf(message, CHILD_MESSAGE_SIZE, "ended with status 0x%x", status);
+	return CHILD_FAILED;
+}
+
+ChildOutcome
+run_in_child(void (*body) (void *argument), void *argument,
+			 char message[CHILD_MESSAGE_SIZE])
+{
+	Verdict    *outer = verdict;
+	ChildOutcome outcome;
+	int			pid;
+
+	verdict = share_memory(sizeof(Verdict));
+	pid = fork_child();
+	if (pid == 0)
+	{
+		alarm(SECONDS_PER_TEST);
+		body(argument);
+		fflush(NULL);
+		_exit(0);
+	}
+	outcome = wait_for_verdict(pid, message);
+	munmap(verdict, sizeof(Verdict));
+	verdict = outer;
+	return outcome;
+}
+
+void
+wait_for_all(void)
+{
+	pthread_barrier_wait(barrier);
+}
+
+static pthread_barrier_t *
+share_barrier(int processes)
+{
+	pthread_barrier_t *shared = share_memory(sizeof(pthread_barrier_t));
+	pthread_barrierattr_t attributes;
+
+	pthread_barrierattr_init(&attributes);
+	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	require(pthread_barrier_init(shared, &attributes, processes) == 0,
+			"pthread_barrier_init for %d processes", processes);
+	return shared;
+}
+
+void
+run_at_once(int processes,
+			void (*body) (int index, void *result, void *argument),
+			void *argument, void *results, size_t result_size)
+{
+	size_t		size = processes * result_size;
+	char	   *shared = share_memory(size);
+	int		   *pids = calloc(processes, sizeof(int));
+
+	require(pids != NULL, "out of memory");
+	barrier = share_barrier(processes);
+	for (int index = 0; index < processes; index++)
+	{
+		pids[index] = fork_child();
+		if (pids[index] == 0)
+		{
+			wait_for_all();
+			body(index, shared + index * result_size, argument);
+			wait_for_all();
+			_exit(0);
+		}
+	}
+
+	/*
+	 * Whoever fails never reaches the barrier. Waiting in the order of the
+	 * index would wait for the others for ever, hence any child; the ones
+	 * left die with this process.
+	 */
+	for (int left = processes; left > 0;)
+	{
+		int			status;
+		int			pid = waitpid(-1, &status, 0);
+
+		require(pid > 0, "waitpid: %s", strerror(errno));
+		for (int index = 0; index < processes; index++)
+		{
+			if (pids[index] != pid)
+				continue;
+			require_success(status);
+			left--;
+		}
+	}
+	memcpy(results, shared, size);
+	munmap(shared, size);
+	munmap(barrier, sizeof(pthread_barrier_t));
+	free(pids);
+}

@@ -1,0 +1,118 @@
+/*
+ * test.h
+ *		Everything that a test program includes: the harness, and cmocka to
+ *		name and run the tests.
+ *
+ *	TEST(a_promise)
+ *	{
+ *		expect_equal(require_listener(NULL).report.family, AF_INET6);
+ *	}
+ *
+ *	int
+ *	main(void)
+ *	{
+ *		return run_all(test(a_promise));
+ *	}
+ *
+ * Each test runs in a child, see child.h: what makes it fail is require() and
+ * expect() and not cmocka's assertions, which would run the rest of the tests
+ * in the child.
+ */
+#ifndef TEST_H
+#define TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "calls.h"
+#include "child.h"
+#include "ic_listener.h"
+#include "netns.h"
+#include "sockets.h"
+#include "support.h"
+
+#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
+
+/* A test that is the body in braces, in a child of its own. */
+#define TEST(name) TEST_(name, run_in_child)
+
+/* In a network namespace of its own, too. */
+#define TEST_IN_NETNS(name) TEST_(name, run_in_netns)
+
+/*
+ * The same for TCP and for UDP, as `kind`. One namespace for each, as what TCP
+ * did to the ports concerns UDP too.
+ */
+#define TEST_KINDS_IN_NETNS(promise) \
+	static void promise##_body(const Kind *kind); \
+	static void \
+	promise##_in_netns(void *kind) \
+	{ \
+		now_doing("%s", ((const Kind *) kind)->name); \
+		promise##_body(kind); \
+	} \
+	static void \
+	promise(void **state) \
+	{ \
+		(void) state; \
+		for_each_kind(kind) \
+			assert_passes(run_in_netns, promise##_in_netns, (void *) kind); \
+	} \
+	static void \
+	promise##_body(const Kind *kind)
+
+#define TEST_(promise, run) \
+	static void promise##_body(void); \
+	static void \
+	promise##_in_child(void *argument) \
+	{ \
+		(void) argument; \
+		promise##_body(); \
+	} \
+	static void \
+	promise(void **state) \
+	{ \
+		(void) state; \
+		assert_passes(run, promise##_in_child, NULL); \
+	} \
+	static void \
+	promise##_body(void)
+
+/*
+ * What TEST() does, as a line of a cmocka test that runs several bodies, or
+ * one with several arguments.
+ */
+#define assert_passes_in_child(body, argument) \
+	assert_passes(run_in_child, body, argument)
+
+#define assert_passes_in_netns(body, argument) \
+	assert_passes(run_in_netns, body, argument)
+
+#define assert_passes(run, body, argument) \
+	do { \
+		char		child_message[CHILD_MESSAGE_SIZE]; \
+		\
+		switch (run((body), (argument), child_message)) \
+		{ \
+			case CHILD_PASSED: \
+				break; \
+			case CHILD_FAILED: \
+				fail_msg("%s", child_message); \
+				break; \
+			case CHILD_SKIPPED: \
+				print_message("# SKIP %s\n", child_message); \
+				skip(); \
+		} \
+	} while (0)
+
+#define test(name) cmocka_unit_test(name)
+
+/* Runs the tests; what main() returns. */
+#define run_all(...) \
+	cmocka_run_group_tests_name(__FILE__, \
+		((const struct CMUnitTest[]) {__VA_ARGS__}), NULL, NULL)
+
+#endif							/* TEST_H */
