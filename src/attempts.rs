@@ -106,13 +106,31 @@ impl Attempts {
         (self.tried, self.in_use, self.forbidden) = (0, 0, 0);
     }
 
-    /// Counts ports that were asked for the first time.
-    pub(crate) fn count(&mut self, ports: u32, answer: Answer) {
-        self.tried += ports;
+    /// Counts a port that was asked for the first time.
+    pub(crate) fn count(&mut self, answer: Answer) {
+        self.tried += 1;
         match answer {
             Answer::Ours => {}
-            Answer::InUse => self.in_use += ports,
-            Answer::Forbidden => self.forbidden += ports,
+            Answer::InUse => self.in_use += 1,
+            Answer::Forbidden => self.forbidden += 1,
+        }
+    }
+
+    /// Counts a window in which the kernel found no port, unless the pass over single ports has begun.
+    pub(crate) fn count_window(&mut self, ports: u32) {
+        if self.usable.is_none() {
+            self.tried += ports;
+            self.in_use += ports;
+        }
+    }
+
+    /// The kernel has found none of these ports.
+    pub(crate) fn count_all(&mut self, ports: &Ports, answer: Answer) {
+        self.begin_pass(ports);
+        self.tried = ports.usable();
+        match answer {
+            Answer::Forbidden => self.forbidden = self.tried,
+            _ => self.in_use = self.tried,
         }
     }
 
@@ -129,11 +147,11 @@ impl Attempts {
     /// A port that was lost, or in use, at the first look has been won at the second.
     pub(crate) fn won_again(&mut self, was_in_use: bool) {
         if was_in_use {
-            self.in_use -= 1;
+            self.in_use = self.in_use.saturating_sub(1);
         } else if self.purpose == Purpose::Connect {
-            self.connections_taken -= 1;
+            self.connections_taken = self.connections_taken.saturating_sub(1);
         } else {
-            self.ports_lost -= 1;
+            self.ports_lost = self.ports_lost.saturating_sub(1);
         }
     }
 

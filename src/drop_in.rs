@@ -408,7 +408,7 @@ impl<'a> Caller<'a> {
                 Ok(()) => Answer::Ours,
                 Err(error) => refusal(error, from)?,
             };
-            attempts.count(1, answer);
+            attempts.count(answer);
             if answer == Answer::Ours {
                 if self.use_port()? {
                     return Ok(Some(PortOrigin::Reused));

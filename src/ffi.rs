@@ -711,7 +711,7 @@ unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Option
     }
     // SAFETY: not NULL, so that the caller's promise holds.
     let given = unsafe { read_sized(options, OPTIONS_SIZE_0_1) }.ok_or_else(|| {
-        refusal("the options have a size below that of version 0.1, or say more than this library knows")
+        refusal("the size of the options is below that of version 0.1, or above this library's with something in it")
     })?;
     let mut options = Options::new();
     if !given.address.is_null() {
@@ -777,7 +777,7 @@ unsafe fn report_size(report: *const IcListenerReport) -> Result<Option<usize>, 
     if (REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&size) {
         return Ok(Some(size));
     }
-    Err("the report has a size that no version of this library has")
+    Err("the size of the report is one that no version of this library has")
 }
 
 fn refusal(what: &'static str) -> Error {

@@ -49,11 +49,10 @@ pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: 
         let socket = open(address, Type::DGRAM)?;
         match named.map(Ports::exactly) {
             None => match bind(&socket, address, PICK)? {
-                Answer::Ours => {}
+                Answer::Ours => attempts.count(Answer::Ours),
                 refused => {
                     if let Ok(ports) = port_range::read_host_range().and_then(Ports::not_reserved) {
-                        attempts.begin_pass(&ports);
-                        attempts.count(ports.usable(), refused);
+                        attempts.count_all(&ports, refused);
                     }
                     return Err(no_udp_port(refused));
                 }
@@ -68,7 +67,7 @@ pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: 
                         return Err(no_udp_port(refused));
                     };
                     let answer = bind(&socket, address, port)?;
-                    attempts.count(1, answer);
+                    attempts.count(answer);
                     if answer == Answer::Ours {
                         break;
                     }

@@ -119,7 +119,11 @@ pub(crate) fn win_a_port(
             let ports = Ports::exactly(range);
             hunt.attempts.in_named_range();
             hunt.attempts.begin_pass(&ports);
-            hunt.name_exclusively(&ports)?.map_or_else(|| hunt.sweep(&ports, Host::IsNotAsked), Ok)
+            let mut order = PortOrder::new(&ports, hunt.randoms.next());
+            match hunt.name_exclusively(&ports, &mut order)? {
+                Some(origin) => Ok(origin),
+                None => hunt.sweep(&ports, order, Host::IsNotAsked),
+            }
         }
         None => hunt.in_host_range(),
     }
@@ -132,7 +136,9 @@ pub(crate) fn share_a_port(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let mut hunt = Hunt::new(seeker, attempts);
-    hunt.sweep(ports, Host::IsNotAsked)
+    hunt.attempts.begin_pass(ports);
+    let order = PortOrder::new(ports, hunt.randoms.next());
+    hunt.sweep(ports, order, Host::IsNotAsked)
 }
 
 /// One call's search.
@@ -178,20 +184,15 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             }
         };
         self.attempts.begin_pass(&ports);
-        match search {
+        let mut order = PortOrder::new(&ports, self.randoms.next());
+        let won = match search {
             Search::Taken if ports.range().span() > SMALL_RANGE => {
-                if let Some(origin) = self.share_one_or_search_wider(&ports)? {
-                    return Ok(origin);
-                }
+                self.share_one_or_search_wider(&ports, &mut order)?
             }
-            Search::Impossible => {
-                if let Some(origin) = self.name_exclusively(&ports)? {
-                    return Ok(origin);
-                }
-            }
-            _ => {}
-        }
-        self.sweep(&ports, Host::MayBeAsked)
+            Search::Impossible => self.name_exclusively(&ports, &mut order)?,
+            _ => None,
+        };
+        won.map_or_else(|| self.sweep(&ports, order, Host::MayBeAsked), Ok)
     }
 
     /// Step 1. Also gives the host's range when it had to be read.
@@ -237,17 +238,17 @@ impl<'a, S: Seeker> Hunt<'a, S> {
     }
 
     /// Steps 2 and 3.
-    fn share_one_or_search_wider(&mut self, ports: &Ports) -> Result<Option<PortOrigin>, Failure> {
-        let Some(port) = PortOrder::new(ports, self.randoms.next()).next() else {
+    fn share_one_or_search_wider(
+        &mut self,
+        ports: &Ports,
+        order: &mut PortOrder<'_>,
+    ) -> Result<Option<PortOrigin>, Failure> {
+        let Some(port) = order.next() else {
             return Ok(None);
         };
         self.share(true)?;
-        if self.bind(port)? == Answer::Ours {
-            if self.use_port(false)? {
-                self.attempts.count(1, Answer::Ours);
-                return Ok(Some(PortOrigin::Reused));
-            }
-            self.renew()?;
+        if self.ask_for(port)? {
+            return Ok(Some(PortOrigin::Reused));
         }
         self.share(false)?;
         for width in WIDER_SEARCH {
@@ -271,7 +272,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
                 port_range::belief_was_wrong();
             }
             if self.use_port(false)? {
-                self.attempts.count(1, Answer::Ours);
+                self.attempts.count(Answer::Ours);
                 return Ok(Search::Won);
             }
             // The socket's owner had set SO_REUSEADDR, so that another could share the port and listen first.
@@ -280,40 +281,57 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         if answer == Answer::Forbidden {
             return Ok(Search::Impossible);
         }
-        self.attempts.count(window.span(), answer);
+        self.attempts.count_window(window.span());
         Ok(Search::Taken)
     }
 
     /// Step 1 where there are no windows.
-    fn name_exclusively(&mut self, ports: &Ports) -> Result<Option<PortOrigin>, Failure> {
+    fn name_exclusively(&mut self, ports: &Ports, order: &mut PortOrder<'_>) -> Result<Option<PortOrigin>, Failure> {
         let probes = if ports.usable() <= SMALL_RANGE { ports.usable() as usize } else { PROBES };
-        for port in PortOrder::new(ports, self.randoms.next()).take(probes) {
-            let answer = self.bind(port)?;
-            self.attempts.count(1, answer);
-            if answer == Answer::Ours {
-                if self.use_port(false)? {
-                    return Ok(Some(PortOrigin::Free));
-                }
-                self.renew()?;
+        for port in order.take(probes) {
+            if self.ask_for(port)? {
+                return Ok(Some(PortOrigin::Free));
             }
         }
         Ok(None)
     }
 
-    /// Steps 4 to 6.
-    fn sweep(&mut self, ports: &Ports, mut host: Host) -> Result<PortOrigin, Failure> {
+    /// Names a port for the first time, and uses it if it can be had.
+    fn ask_for(&mut self, port: u16) -> Result<bool, Failure> {
+        let answer = self.bind(port)?;
+        self.attempts.count(answer);
+        if answer == Answer::Ours {
+            if self.use_port(false)? {
+                return Ok(true);
+            }
+            self.renew()?;
+        }
+        Ok(false)
+    }
+
+    /// Steps 4 to 6. `order` goes on behind the ports that have been named already, and ends with those.
+    fn sweep(&mut self, ports: &Ports, order: PortOrder<'_>, mut host: Host) -> Result<PortOrigin, Failure> {
         let small = ports.usable() <= SMALL_RANGE;
         let mut second_look = SecondLook::NONE;
-        self.attempts.begin_pass(ports);
+        let mut named_first = (ports.usable() - self.attempts.tried()) as usize;
         self.share(true)?;
 
-        for port in PortOrder::new(ports, self.randoms.next()).take(ports.usable() as usize) {
+        for port in order.take(ports.usable() as usize) {
+            let first_look = named_first > 0;
+            named_first = named_first.saturating_sub(1);
             let answer = self.bind(port)?;
-            self.attempts.count(1, answer);
+            if first_look {
+                self.attempts.count(answer);
+            }
             match answer {
-                Answer::Ours if self.use_port(false)? => return Ok(PortOrigin::Reused),
+                Answer::Ours if self.use_port(!first_look)? => {
+                    if !first_look {
+                        self.attempts.won_again(true);
+                    }
+                    return Ok(PortOrigin::Reused);
+                }
                 Answer::Ours => {
-                    second_look.push(port, false);
+                    second_look.push(port, !first_look);
                     self.renew()?;
                 }
                 Answer::InUse if small => second_look.push(port, true),

@@ -435,12 +435,10 @@ TEST(no_fd_left_is_emfile)
 	expect(open_fds_are(&before, -1));
 	setrlimit(RLIMIT_NOFILE, &low);
 
-	/* The files of /proc need it one after the other, then we do. */
 	now_doing("one fd");
 	close(filler[--count]);
 	call = require_listener(NULL);
 	expect_equal(call.fd, filler[count]);
-	require(call.report.port_min != 0, "the range was not read");
 	expect_equal(socket_option(call.fd, SOL_SOCKET, SO_ACCEPTCONN), 1);
 	expect_equal(local_port(call.fd), call.port);
 	close(call.fd);
