@@ -39,7 +39,7 @@ const INITIALIZERS: &str = r#"
 #define IC_LISTENER_REPORT_INIT \
     { sizeof(IcListenerReport), 0, IC_LISTENER_STEP_NONE, 0, IC_LISTENER_PORT_ORIGIN_NONE, \
       0, 0, 0, 0, 0, 0, 0, "", \
-      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * A census to be filled: IcListenerCensus census = IC_LISTENER_CENSUS_INIT;

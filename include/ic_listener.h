@@ -35,7 +35,7 @@
 #define IC_LISTENER_REPORT_INIT \
     { sizeof(IcListenerReport), 0, IC_LISTENER_STEP_NONE, 0, IC_LISTENER_PORT_ORIGIN_NONE, \
       0, 0, 0, 0, 0, 0, 0, "", \
-      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+      IC_LISTENER_CENSUS_SOURCE_NONE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * A census to be filled: IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
@@ -292,6 +292,10 @@ typedef struct IcListenerReport
      * On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
      */
     uint32_t connections_taken;
+    /*
+     * How many ports of the range the host reserves. They were passed over.
+     */
+    uint32_t ports_reserved;
 } IcListenerReport;
 
 /*

@@ -196,6 +196,11 @@ impl Attempts {
         self.connections_taken
     }
 
+    /// How many ports of the range the host reserves, if each of the others was to be looked at.
+    pub fn reserved(&self) -> u32 {
+        self.range.zip(self.usable).map_or(0, |(range, usable)| range.span() - usable)
+    }
+
     /// Who holds the ports that were in use. None when none was, or that cannot be seen.
     pub(crate) fn holders(&self) -> Option<Census> {
         let range = self.range.filter(|_| self.in_use > 0)?;

@@ -160,6 +160,8 @@ pub struct IcListenerReport {
     pub time_wait_last_s: u32,
     /// On how many ports ic_listener_connect() found a connection to the same destination (connect: EADDRNOTAVAIL).
     pub connections_taken: u32,
+    /// How many ports of the range the host reserves. They were passed over.
+    pub ports_reserved: u32,
 }
 
 /// Where a census comes from.
@@ -885,6 +887,7 @@ impl IcListenerReport {
             elapsed_ns: 0,
             message: [0; IC_LISTENER_MESSAGE_SIZE],
             connections_taken: attempts.connections_taken(),
+            ports_reserved: attempts.reserved(),
             census_source: IcListenerCensusSource::None,
             census_complete: 0,
             ports_listening: 0,

@@ -385,6 +385,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             let mut retries = 0;
             while self.bind(PICK)? == Answer::Ours {
                 if self.use_port(retries > 0)? {
+                    self.attempts.count(Answer::Ours);
                     return Ok(Some(PortOrigin::PickedByKernel));
                 }
                 self.renew()?;

@@ -47,7 +47,9 @@ fn the_report_is_laid_out_as_c_expects() {
     assert_eq!(offset_of!(IcListenerReport, ports_unknown), 340);
     assert_eq!(offset_of!(IcListenerReport, time_wait_next_s), 344);
     assert_eq!(offset_of!(IcListenerReport, time_wait_last_s), 348);
-    assert_eq!((size_of::<IcListenerReport>(), align_of::<IcListenerReport>()), (352, 8));
+    assert_eq!(offset_of!(IcListenerReport, connections_taken), 352);
+    assert_eq!(offset_of!(IcListenerReport, ports_reserved), 356);
+    assert_eq!((size_of::<IcListenerReport>(), align_of::<IcListenerReport>()), (360, 8));
     assert_eq!(IC_LISTENER_MESSAGE_SIZE, 256);
 }
 

@@ -109,6 +109,7 @@ OFFSET_IS(IcListenerReport, ports_unknown, ELAPSED + 292);
 OFFSET_IS(IcListenerReport, time_wait_next_s, ELAPSED + 296);
 OFFSET_IS(IcListenerReport, time_wait_last_s, ELAPSED + 300);
 OFFSET_IS(IcListenerReport, connections_taken, ELAPSED + 304);
+OFFSET_IS(IcListenerReport, ports_reserved, ELAPSED + 308);
 static_assert(sizeof(IcListenerReport) == ELAPSED + 312, "IcListenerReport");
 
 struct AlignedLikeCensusElapsed
