@@ -455,7 +455,7 @@ TEST_KINDS_IN_NETNS(unknown_range)
 	for (int i = 0; i < 4; i++)
 	{
 		opens(kind, NULL, &report);
-		expect_equal(report.origin, IC_LISTENER_PORT_ORIGIN_FREE);
+		expect(report.origin != IC_LISTENER_PORT_ORIGIN_REUSED);
 		expect_equal(report.port_min, 0);
 		expect_equal(report.port_max, 0);
 	}
