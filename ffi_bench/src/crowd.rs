@@ -2,7 +2,7 @@
 
 use std::io::{self, PipeWriter};
 
-use crate::cases::{Bench, FLOOR_PORT, Facts};
+use crate::bench::{Bench, FLOOR_PORT, Facts};
 use crate::contenders::{Contender, TCP, set_floor_port};
 use crate::measure::{self, Sample, new_tallies, timed};
 use crate::processes::{Barrier, Child};
