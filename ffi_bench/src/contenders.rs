@@ -74,6 +74,10 @@ pub static TCP: [Contender; 9] = [
 /// Takes part where the whole range is held.
 pub const BIND_EACH: Contender = Contender::new("bind each", Role::BindEach, Address::Wildcard, bench_bind_each);
 
+/// Is refused and allocates; no contender.
+pub const ALLOCATES: Contender =
+    Contender::new("allocates", Role::IcListener, Address::Wildcard, bench_ic_listener_allocates);
+
 /// SO_REUSEADDR is not among them: on UDP it lets two sockets have one port.
 pub static UDP: [Contender; 4] = [
     Contender::new("stock", Role::Stock, Address::Wildcard, bench_stock_udp),
@@ -111,6 +115,7 @@ unsafe extern "C" {
     fn bench_floor_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_floor_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_bind_each(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_ic_listener_allocates(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_set_floor_port(port: c_int);

@@ -94,7 +94,8 @@ fn bench(wanted: &Wanted) -> io::Result<bool> {
         footprint.write(&wanted.directory)?;
     }
     figures::draw(&results, &wanted.directory)?;
-    Ok(targets::print(&targets::judge(&results)))
+    table::print_for_readme(&results);
+    Ok(targets::judge(&results))
 }
 
 fn run_group(group: &str, wanted: &Wanted, results: &mut Vec<CaseResult>) -> io::Result<()> {

@@ -199,6 +199,19 @@ bench_bind_each(int *port, int *fd)
 	return close_and_fail(sock);
 }
 
+/*
+ * Is refused, and allocates: the address is quoted in the error. To see that
+ * the allocations of the static library are counted.
+ */
+int
+bench_ic_listener_allocates(int *port, int *fd)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	options.address = "no address";
+	return ic_listener_open_tcp(&options, port, fd, NULL);
+}
+
 int
 bench_ic_listener_unicast(int *port, int *fd)
 {
