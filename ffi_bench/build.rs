@@ -9,7 +9,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const C_SOURCES: [&str; 2] = ["src/native/contenders.c", "src/native/allocations.c"];
+const C_SOURCES: [&str; 3] = ["src/native/contenders.c", "src/native/greenplum.c", "src/native/allocations.c"];
+const C_HEADER: &str = "src/native/greenplum.h";
 const EXPORTS: &str = "src/native/exports.map";
 const HEADERS: &str = "../include";
 
@@ -25,7 +26,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=IC_LISTENER_STATIC_LIB");
     let static_lib = env::var_os("IC_LISTENER_STATIC_LIB").map_or_else(|| here.join(STATIC_LIB), PathBuf::from);
     assert!(static_lib.exists(), "{} is not there; `make` at the top builds it", static_lib.display());
-    for input in C_SOURCES.iter().chain([&EXPORTS]) {
+    for input in C_SOURCES.iter().chain([&C_HEADER, &EXPORTS]) {
         println!("cargo::rerun-if-changed={input}");
     }
     println!("cargo::rerun-if-changed={}", static_lib.display());

@@ -31,8 +31,8 @@
 #include "pgstat.h"
 #endif
 
+#include "greenplum.h"
 #include "ic_listener.h"
-#include "so_reuseaddr.h"
 
 PG_MODULE_MAGIC;
 

@@ -1,30 +1,20 @@
-//! What is measured. Each group of cases runs in a process and a network namespace of its own, and reports to the program
-//! that started it by one line of JSON for each event.
+//! What is measured. Each group of cases runs in a process and a network namespace of its own.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use socket2::{SockRef, Type};
 
-use crate::contenders::{BIND_EACH, Contender, Role, TCP, UDP, allocations, set_floor_port, set_port_range};
+use crate::bench::{Bench, FLOOR_PORT, Facts};
+use crate::contenders::{ALLOCATES, BIND_EACH, Role, TCP, UDP, allocations, set_floor_port, set_port_range};
 use crate::crowd;
 use crate::fill;
-use crate::measure::{self, Plan, Tally, interleaved, new_tallies, timed};
+use crate::measure::{self, Plan, Turns, new_tallies, timed};
 use crate::namespace::{self, DEFAULT_PORTS, DEFAULT_RANGE};
 use crate::occupancy::{self, Holders};
-use crate::processes::{Child, Undisturbed, die_with_parent, open_files_limit};
-use crate::results::{CaseResult, ContenderResult, Occupancy, Placed};
+use crate::processes::{Child, die_with_parent, open_files_limit};
+use crate::results::{ContenderResult, Occupancy, Placed};
 use crate::system_calls::{Count, Traced, marked};
-
-#[derive(Serialize, Deserialize)]
-pub enum Event {
-    Begin { title: String, steps: u64 },
-    Step { steps: u64 },
-    Result(Box<CaseResult>),
-}
 
 /// A group of cases: its name and what it runs.
 pub type Group = (&'static str, fn(&Bench) -> io::Result<()>);
@@ -50,9 +40,6 @@ const OCCUPANCIES: [u32; 7] = [10, 25, 30, 50, 75, 90, 99];
 /// A group that hangs is ended by the kernel after this many seconds.
 const PATIENCE: u32 = 3600;
 
-/// Ports from here on are what the floor is told is free: outside the range, one for each process.
-pub const FLOOR_PORT: u16 = 22_000;
-
 /// Runs one group in this process.
 pub fn run(group: &str, quick: bool) -> io::Result<()> {
     let (_, act) = GROUPS
@@ -65,100 +52,17 @@ pub fn run(group: &str, quick: bool) -> io::Result<()> {
     open_files_limit();
     namespace::enter()?;
     set_floor_port(FLOOR_PORT);
-    act(&Bench { quick, undisturbed: Cell::new(false) })
-}
-
-/// How much is measured, and the way back to the program that shows it.
-pub struct Bench {
-    quick: bool,
-    /// Whether the last measurement was, see [`Undisturbed`].
-    undisturbed: Cell<bool>,
-}
-
-impl Bench {
-    pub fn is_quick(&self) -> bool {
-        self.quick
-    }
-
-    pub fn choose<T>(&self, quick: T, full: T) -> T {
-        if self.quick { quick } else { full }
-    }
-
-    fn tell(&self, event: &Event) {
-        // Nobody is left to be told of an error; the group ends with the program.
-        if let Ok(line) = serde_json::to_string(event) {
-            println!("{line}");
-        }
-    }
-
-    pub fn begin(&self, title: &str, steps: u64) {
-        self.tell(&Event::Begin { title: title.to_owned(), steps });
-    }
-
-    /// A function to be called after each of `steps` steps, which tells of every hundredth part of the way.
-    fn progress(&self, title: &str, steps: u64) -> impl FnMut() + '_ {
-        self.begin(title, steps);
-        let every = (steps / 100).max(1);
-        let mut done = 0;
-        move || {
-            done += 1;
-            if done % every == 0 {
-                self.tell(&Event::Step { steps: every });
-            }
-        }
-    }
-
-    pub fn result(&self, case: &str, title: &str, facts: Facts, contenders: Vec<ContenderResult>) {
-        self.tell(&Event::Result(Box::new(CaseResult {
-            case: case.to_owned(),
-            title: title.to_owned(),
-            kernel: String::new(),
-            cpu: String::new(),
-            cpus: 0,
-            quick: self.quick,
-            undisturbed: self.undisturbed.take(),
-            occupancy: facts.occupancy,
-            conditions: facts.conditions,
-            contenders,
-        })));
-    }
-
-    fn undisturbed(&self) -> Undisturbed {
-        let undisturbed = Undisturbed::ask();
-        self.undisturbed.set(undisturbed.granted);
-        undisturbed
-    }
-
-    /// Measures the contenders as things are now.
-    fn as_things_are(&self, title: &str, contenders: &[Contender], plan: Plan) -> io::Result<Vec<ContenderResult>> {
-        let progress = self.progress(title, plan.rounds);
-        let undisturbed = self.undisturbed();
-        let tallies = interleaved(contenders, plan, progress);
-        drop(undisturbed);
-        let counts = count_system_calls(contenders, &tallies)?;
-        Ok(ContenderResult::of_all(contenders, &tallies, &counts))
-    }
-}
-
-/// What there was, beside the contenders.
-#[derive(Default)]
-pub struct Facts {
-    occupancy: Option<Occupancy>,
-    conditions: BTreeMap<String, u64>,
+    act(&Bench::new(quick))
 }
 
 /// Whether what follows measures what it says: every contender gives a socket that has the port it says, and, TCP, listens;
 /// and the allocations of the static library are seen.
 fn self_check(bench: &Bench) -> io::Result<()> {
     bench.begin("self-check", 1);
-    // Longer than what the library reads into a buffer on the stack, so that it has to allocate one.
     let many_ports: Vec<String> = DEFAULT_RANGE.step_by(3).take(1000).map(|port| port.to_string()).collect();
     namespace::reserve_ports(&many_ports.join(","))?;
     let before = allocations();
-    let ours = TCP.iter().find(|contender| contender.name == "ic_listener");
-    let ours = ours.ok_or_else(|| io::Error::other("ic_listener does not take part"))?;
-    ours.open().map_err(io::Error::from_raw_os_error)?;
-    if allocations() == before {
+    if ALLOCATES.open().is_ok() || allocations() == before {
         return Err(io::Error::other("an allocation of the static library was not counted"));
     }
     for (contenders, listens) in [(&TCP[..], true), (&UDP[..], false)] {
@@ -189,7 +93,7 @@ fn quiet(bench: &Bench) -> io::Result<()> {
 fn slow_plan(bench: &Bench) -> Plan {
     Plan {
         rounds: bench.choose(1_000, 10_000),
-        at_least: bench.choose(10, 200),
+        at_least: bench.choose(10, 1_000),
         time: Duration::from_millis(bench.choose(400, 6_000)),
     }
 }
@@ -197,7 +101,7 @@ fn slow_plan(bench: &Bench) -> Plan {
 fn held_by_bind_0(bench: &Bench) -> io::Result<()> {
     let mut holders = Holders::of(Type::STREAM)?;
     // The kernel takes minutes to place them all.
-    let modelled = bench.quick.then(occupancy::as_bind_0_would);
+    let modelled = bench.is_quick().then(occupancy::as_bind_0_would);
     let mut held = 0;
     for percent in OCCUPANCIES {
         let title = format!("{percent} % held, by SO_REUSEADDR + bind(0)");
@@ -232,7 +136,7 @@ fn held_at_random(bench: &Bench) -> io::Result<()> {
     }
     holders.take(&ports[held..])?;
     let title = "the whole range held by listeners";
-    let plan = Plan { rounds: bench.choose(20, 500), ..slow_plan(bench) };
+    let plan = Plan { rounds: bench.choose(20, 500), at_least: bench.choose(10, 200), ..slow_plan(bench) };
     set_port_range(DEFAULT_RANGE);
     let results = bench.as_things_are(title, &[&TCP[..], &[BIND_EACH]].concat(), plan)?;
     bench.result("held_all", title, Facts::default(), results);
@@ -241,7 +145,7 @@ fn held_at_random(bench: &Bench) -> io::Result<()> {
 
 fn held_case(bench: &Bench, series: &str, title: &str, percent: u32, placed: Placed) -> io::Result<()> {
     let results = bench.as_things_are(title, &TCP, slow_plan(bench))?;
-    let modelled = bench.quick && placed == Placed::BySoReuseaddrAndBind0;
+    let modelled = bench.is_quick() && placed == Placed::BySoReuseaddrAndBind0;
     let facts = Facts { occupancy: Some(Occupancy { percent, placed, modelled }), ..Facts::default() };
     bench.result(&format!("{series}_{percent}"), title, facts, results);
     Ok(())
@@ -259,7 +163,11 @@ fn full_of_time_wait(bench: &Bench, reusable: bool) -> io::Result<()> {
     let before = occupancy::leave_in_time_wait(reusable, step)?;
     // TIME_WAIT lasts 60 s, and the first of them has been there for some time.
     let plan = if reusable {
-        Plan { rounds: 1_000, at_least: bench.choose(10, 100), time: Duration::from_secs(bench.choose(1, 10)) }
+        Plan {
+            rounds: bench.choose(1_000, 5_000),
+            at_least: bench.choose(10, 100),
+            time: Duration::from_secs(bench.choose(1, 10)),
+        }
     } else {
         Plan { rounds: bench.choose(10, 100), at_least: bench.choose(10, 100), time: Duration::from_secs(10) }
     };
@@ -302,9 +210,9 @@ fn fresh_process(bench: &Bench) -> io::Result<()> {
     let mut step = bench.progress(title, rounds);
     let mut tallies = new_tallies(&TCP);
     let undisturbed = bench.undisturbed();
-    for round in 0..rounds {
-        for turn in 0..TCP.len() {
-            let index = (turn + round as usize) % TCP.len();
+    let mut turns = Turns::of(TCP.len());
+    for _ in 0..rounds {
+        for index in turns.next_round() {
             let (from, to) = io::pipe()?;
             let child = Child::fork(|| {
                 let (sample, _socket) = timed(index, &TCP[index]);
@@ -325,27 +233,4 @@ fn fresh_process(bench: &Bench) -> io::Result<()> {
     let results = ContenderResult::of_all(&TCP, &tallies, &counts);
     bench.result("fresh_process", title, Facts::default(), results);
     Ok(())
-}
-
-/// Counts the system calls of contenders that have been called before, in a process of its own.
-fn count_system_calls(contenders: &[Contender], tallies: &[Tally]) -> io::Result<Vec<Count>> {
-    const ROUNDS: usize = 50;
-    const TIME: Duration = Duration::from_millis(300);
-    let child = Traced::fork(|| {
-        let start = Instant::now();
-        for round in 0..ROUNDS {
-            for (index, contender) in contenders.iter().enumerate() {
-                // The range is read by one call in many; the first call of this process is not the one to count. A call that
-                // is bound to fail makes so many system calls, each of them stopped twice, that two more do not show.
-                if round == 0 && contender.role == Role::IcListener && tallies[index].succeeded() > 0 {
-                    drop(contender.open());
-                }
-                drop(marked(index, contender));
-            }
-            if start.elapsed() > TIME {
-                return;
-            }
-        }
-    })?;
-    child.count(contenders.len())
 }

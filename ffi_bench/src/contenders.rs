@@ -18,6 +18,8 @@ pub enum Role {
     SoReuseaddr,
     /// Rust's standard library, which sets SO_REUSEADDR for TCP.
     Std,
+    /// The fewest system calls on a port that the kernel picks.
+    Bind0,
     /// The fewest system calls on a port known to be free.
     Floor,
     /// The fewest system calls that show a range to be held by listeners: a refused bind() for each port.
@@ -57,10 +59,11 @@ impl Contender {
     }
 }
 
-pub static TCP: [Contender; 8] = [
+pub static TCP: [Contender; 9] = [
     Contender::new("stock", Role::Stock, Address::Wildcard, bench_stock),
     Contender::new("so_reuseaddr", Role::SoReuseaddr, Address::Wildcard, bench_so_reuseaddr),
     Contender::new("std", Role::Std, Address::Wildcard, std_listener),
+    Contender::new("bind(0)", Role::Bind0, Address::Wildcard, bench_bind_0),
     Contender::new("floor", Role::Floor, Address::Wildcard, bench_floor),
     Contender::new("ic_listener", Role::IcListener, Address::Wildcard, setup_listener),
     Contender::new("stock unicast", Role::Stock, Address::Unicast, bench_stock_unicast),
@@ -70,6 +73,10 @@ pub static TCP: [Contender; 8] = [
 
 /// Takes part where the whole range is held.
 pub const BIND_EACH: Contender = Contender::new("bind each", Role::BindEach, Address::Wildcard, bench_bind_each);
+
+/// Is refused and allocates; no contender.
+pub const ALLOCATES: Contender =
+    Contender::new("allocates", Role::IcListener, Address::Wildcard, bench_ic_listener_allocates);
 
 /// SO_REUSEADDR is not among them: on UDP it lets two sockets have one port.
 pub static UDP: [Contender; 4] = [
@@ -103,10 +110,12 @@ unsafe extern "C" {
     fn bench_stock_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_stock_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_so_reuseaddr(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_bind_0(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_floor(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_floor_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_floor_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_bind_each(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_ic_listener_allocates(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_set_floor_port(port: c_int);

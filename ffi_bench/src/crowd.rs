@@ -2,9 +2,9 @@
 
 use std::io::{self, PipeWriter};
 
-use crate::cases::{Bench, FLOOR_PORT, Facts};
+use crate::bench::{Bench, FLOOR_PORT, Facts};
 use crate::contenders::{Contender, TCP, set_floor_port};
-use crate::measure::{self, Sample, new_tallies, timed};
+use crate::measure::{self, Sample, Turns, new_tallies, timed};
 use crate::processes::{Barrier, Child};
 use crate::results::ContenderResult;
 use crate::system_calls::{Count, Traced, marked};
@@ -60,9 +60,9 @@ fn counts_in_a_crowd(members: usize, barrier: &Barrier) -> io::Result<Vec<Count>
 
 fn burst_by_burst(member: usize, rounds: usize, barrier: &Barrier, mut call: impl FnMut(usize, &Contender)) {
     set_floor_port(FLOOR_PORT + member as u16);
-    for round in 0..rounds {
-        for turn in 0..TCP.len() {
-            let index = (turn + round) % TCP.len();
+    let mut turns = Turns::of(TCP.len());
+    for _ in 0..rounds {
+        for index in turns.next_round() {
             barrier.wait();
             (0..BURST).for_each(|_| call(index, &TCP[index]));
         }

@@ -51,7 +51,7 @@ pub fn draw(results: &[CaseResult], directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-type Statistic = fn(&ContenderResult) -> f64;
+type Statistic = fn(&ContenderResult) -> Option<f64>;
 
 type Figure = Result<Option<String>, Box<dyn std::error::Error>>;
 
@@ -71,7 +71,7 @@ fn latency_by_occupancy(results: &[CaseResult]) -> Figure {
         return Ok(None);
     }
     let rows: [(&str, Statistic); 2] =
-        [("median (p50)", |contender| contender.p50_us), ("99th percentile (p99)", |contender| contender.p99_us)];
+        [("median (p50)", |contender| Some(contender.p50_us)), ("99th percentile (p99)", |contender| contender.p99_us)];
 
     let mut svg = String::new();
     {
@@ -125,7 +125,7 @@ fn latency_panel(
     for look in &LOOKS {
         let points: Vec<(f64, f64)> = series
             .iter()
-            .filter_map(|(percent, result)| Some((f64::from(*percent), value(result.of(look.name)?))))
+            .filter_map(|(percent, result)| Some((f64::from(*percent), value(result.of(look.name)?)?)))
             .collect();
         let style = look.color.stroke_width(look.width);
         chart.draw_series(LineSeries::new(points.iter().copied(), style))?;

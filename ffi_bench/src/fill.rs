@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::cases::{Bench, Facts};
+use crate::bench::{Bench, Facts};
 use crate::contenders::{Contender, TCP};
 use crate::measure::{self, Tally, new_tallies};
 use crate::namespace::{self, DEFAULT_PORTS};

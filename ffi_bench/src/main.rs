@@ -4,6 +4,7 @@
 //! and fails when a target is missed. It starts itself for each group of cases (`case GROUP`), so that each has a process
 //! and a network namespace of its own, and for the processes that hold sockets (`hold tcp|udp`).
 
+mod bench;
 mod cases;
 mod contenders;
 mod crowd;
@@ -27,7 +28,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cases::{Event, GROUPS};
+use crate::bench::Event;
+use crate::cases::GROUPS;
 use crate::footprint::Footprint;
 use crate::results::CaseResult;
 
@@ -92,7 +94,8 @@ fn bench(wanted: &Wanted) -> io::Result<bool> {
         footprint.write(&wanted.directory)?;
     }
     figures::draw(&results, &wanted.directory)?;
-    Ok(targets::print(&targets::judge(&results)))
+    table::print_for_readme(&results);
+    Ok(targets::judge(&results))
 }
 
 fn run_group(group: &str, wanted: &Wanted, results: &mut Vec<CaseResult>) -> io::Result<()> {

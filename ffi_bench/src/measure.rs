@@ -51,16 +51,36 @@ pub struct Plan {
 const WORK: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(2);
 
-/// Every round calls each contender once, in an order that rotates from round to round.
+/// The order in which contenders take their turns: shuffled anew for every round. What comes right before a call decides how
+/// warm the caches are for it; with a fixed or a rotating order that would be the same contender's work every time.
+pub struct Turns {
+    random: fastrand::Rng,
+    order: Vec<usize>,
+}
+
+impl Turns {
+    /// Of so many contenders. The same orders in every process, so that several can go through them together.
+    pub fn of(contenders: usize) -> Self {
+        Self { random: fastrand::Rng::with_seed(1), order: (0..contenders).collect() }
+    }
+
+    /// The next round's: indices of contenders.
+    pub fn next_round(&mut self) -> Vec<usize> {
+        self.random.shuffle(&mut self.order);
+        self.order.clone()
+    }
+}
+
+/// Every round calls each contender once.
 pub fn interleaved(contenders: &[Contender], plan: Plan, mut after_round: impl FnMut()) -> Vec<Tally> {
     let mut tallies = new_tallies(contenders);
     let share = plan.time.as_nanos() as f64 / contenders.len() as f64;
     let mut rested = Instant::now();
+    let mut turns = Turns::of(contenders.len());
     for round in 0..plan.rounds {
         let share_by_now = share * (round + 1) as f64 / plan.rounds as f64;
         let calls_by_now = plan.at_least * (round + 1) / plan.rounds;
-        for turn in 0..contenders.len() {
-            let index = (turn + round as usize) % contenders.len();
+        for index in turns.next_round() {
             let tally = &mut tallies[index];
             let ours = contenders[index].role == Role::IcListener;
             let had_its_share = tally.nanoseconds as f64 > share_by_now && tally.calls() >= calls_by_now.max(1);
@@ -106,6 +126,9 @@ pub struct Tally {
     nanoseconds: u64,
 }
 
+/// So many calls it takes for a p99: ten of them lie beyond it.
+const ENOUGH_FOR_P99: u64 = 1_000;
+
 impl Tally {
     pub fn calls(&self) -> u64 {
         self.latency.len()
@@ -113,6 +136,15 @@ impl Tally {
 
     pub fn succeeded(&self) -> u64 {
         self.calls() - self.errors.values().sum::<u64>()
+    }
+
+    pub fn p50(&self) -> u64 {
+        self.latency.value_at_quantile(0.5)
+    }
+
+    /// None when there are too few calls.
+    pub fn p99(&self) -> Option<u64> {
+        (self.calls() >= ENOUGH_FOR_P99).then(|| self.latency.value_at_quantile(0.99))
     }
 
     fn add(&mut self, sample: &Sample) {
@@ -176,5 +208,42 @@ pub fn receive(from: impl Read, tallies: &mut [Tally], mut look: impl FnMut(&Sam
         };
         look(&sample);
         tallies[sample.contender as usize].add(&sample);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_contender_follows_every_other() {
+        const CONTENDERS: usize = 9;
+        const ROUNDS: usize = 9_000;
+        let mut turns = Turns::of(CONTENDERS);
+        let mut followed = [[0_usize; CONTENDERS]; CONTENDERS];
+        for _ in 0..ROUNDS {
+            let order = turns.next_round();
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..CONTENDERS));
+            order.windows(2).for_each(|pair| followed[pair[0]][pair[1]] += 1);
+        }
+        // One time in nine each; the seed is fixed, and so is what comes of it.
+        let expected = ROUNDS / CONTENDERS;
+        for (first, row) in followed.iter().enumerate() {
+            for (second, &times) in row.iter().enumerate() {
+                assert!(first == second || times.abs_diff(expected) < expected / 8, "{first}, {second}: {times}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_p99_takes_a_thousand_calls() {
+        let mut tallies = new_tallies(&crate::contenders::UDP[..1]);
+        let sample = Sample { contender: 0, errno: 0, nanoseconds: 5_000, allocations: 0, port: 1 };
+        (0..999).for_each(|_| tallies[0].add(&sample));
+        assert_eq!(tallies[0].p99(), None);
+        tallies[0].add(&sample);
+        assert!(tallies[0].p99().is_some());
     }
 }

@@ -56,7 +56,8 @@ pub struct ContenderResult {
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub errors: BTreeMap<String, u64>,
     pub p50_us: f64,
-    pub p99_us: f64,
+    /// Of 1,000 calls and more.
+    pub p99_us: Option<f64>,
     pub max_us: f64,
     /// p50 by p50, of the contenders on the same address.
     pub ratio_to_stock: Option<f64>,
@@ -120,7 +121,7 @@ impl ContenderResult {
             .collect();
         let p50_of = |role: Role, address: Address| {
             let index = contenders.iter().position(|other| other.role == role && other.address == address)?;
-            Some(microseconds(tallies[index].latency.value_at_quantile(0.5)))
+            Some(microseconds(tallies[index].p50()))
         };
         for (result, contender) in results.iter_mut().zip(contenders) {
             result.ratio_to_stock =
@@ -140,8 +141,8 @@ impl ContenderResult {
             succeeded: tally.succeeded(),
             success_rate: tally.succeeded() as f64 / calls,
             errors: tally.errors.iter().map(|(&errno, &times)| (errno_name(errno), times)).collect(),
-            p50_us: microseconds(tally.latency.value_at_quantile(0.5)),
-            p99_us: microseconds(tally.latency.value_at_quantile(0.99)),
+            p50_us: microseconds(tally.p50()),
+            p99_us: tally.p99().map(microseconds),
             max_us: microseconds(tally.latency.max()),
             ratio_to_stock: None,
             ratio_to_floor: None,

@@ -7,25 +7,16 @@
  * in between.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
-#include <stdbool.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "greenplum.h"
 #include "ic_listener.h"
 
 #define BACKLOG 128
 #define UNICAST "127.0.0.1"
-
-/* How often the proposed fix starts again when listen() lost its port. */
-#define LISTEN_TRIES 10
-
-/* greenplum_steps(): another socket was first to listen on the port. */
-#define LISTEN_LOST (-2)
 
 /* The port that the floor is told is free. */
 static int	floor_port;
@@ -47,140 +38,36 @@ bench_set_port_range(int min, int max)
 	port_max = max;
 }
 
-/* Closes the socket and leaves errno as it is. */
-static int
-give_up(int sock)
-{
-	int			saved = errno;
-
-	close(sock);
-	errno = saved;
-	return -1;
-}
-
-static int
-port_of(int sock, int *port)
-{
-	struct sockaddr_storage bound;
-	socklen_t	size = sizeof(bound);
-
-	if (getsockname(sock, (struct sockaddr *) &bound, &size) < 0)
-		return -1;
-	if (bound.ss_family == AF_INET6)
-		*port = ntohs(((struct sockaddr_in6 *) &bound)->sin6_port);
-	else
-		*port = ntohs(((struct sockaddr_in *) &bound)->sin_port);
-	return 0;
-}
-
-/*
- * A socket of the first family that can be bound, IPv6 before IPv4.
- */
-static int
-bind_first(const struct addrinfo *candidates, bool reuse)
-{
-	static const int families[] = {AF_INET6, AF_INET};
-	int			on = 1;
-
-	for (int i = 0; i < 2; i++)
-	{
-		for (const struct addrinfo *one = candidates; one; one = one->ai_next)
-		{
-			int			sock;
-
-			if (one->ai_family != families[i])
-				continue;
-			sock = socket(one->ai_family, one->ai_socktype, one->ai_protocol);
-			if (sock < 0)
-				continue;
-			if (reuse &&
-				setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
-				return give_up(sock);
-			if (bind(sock, one->ai_addr, one->ai_addrlen) == 0)
-				return sock;
-			give_up(sock);
-		}
-	}
-	return -1;
-}
-
-/*
- * The steps of Greenplum's setupTCPListeningSocket() and
- * setupUDPListeningSocket().  They set O_NONBLOCK with one fcntl() in some
- * trees and with two in others; here it is one.
- */
-static int
-greenplum_steps(const char *address, int socktype, bool reuse,
-				int *port, int *fd)
-{
-	struct addrinfo hints;
-	struct addrinfo *candidates;
-	int			sock;
-
-	*port = 0;
-	*fd = -1;
-	memset(&hints, 0, sizeof(hints));
-	hints.ai_family = AF_UNSPEC;
-	hints.ai_socktype = socktype;
-	hints.ai_flags = address ? AI_NUMERICHOST : AI_PASSIVE;
-	if (getaddrinfo(address, "0", &hints, &candidates) != 0)
-	{
-		errno = EADDRNOTAVAIL;
-		return -1;
-	}
-	sock = bind_first(candidates, reuse);
-	if (sock < 0)
-	{
-		int			saved = errno;
-
-		freeaddrinfo(candidates);
-		errno = saved;
-		return -1;
-	}
-	freeaddrinfo(candidates);
-	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0)
-		return give_up(sock);
-	if (socktype == SOCK_STREAM && listen(sock, BACKLOG) < 0)
-	{
-		give_up(sock);
-		return errno == EADDRINUSE ? LISTEN_LOST : -1;
-	}
-	if (port_of(sock, port) < 0)
-		return give_up(sock);
-	*fd = sock;
-	return 0;
-}
-
 int
 bench_stock(int *port, int *fd)
 {
-	return greenplum_steps(NULL, SOCK_STREAM, false, port, fd);
+	const char *step;
+
+	return greenplum_socket(NULL, SOCK_STREAM, port, fd, &step);
 }
 
 int
 bench_stock_unicast(int *port, int *fd)
 {
-	return greenplum_steps(UNICAST, SOCK_STREAM, false, port, fd);
+	const char *step;
+
+	return greenplum_socket(UNICAST, SOCK_STREAM, port, fd, &step);
 }
 
 int
 bench_stock_udp(int *port, int *fd)
 {
-	return greenplum_steps(NULL, SOCK_DGRAM, false, port, fd);
+	const char *step;
+
+	return greenplum_socket(NULL, SOCK_DGRAM, port, fd, &step);
 }
 
-/*
- * The fix proposed in gpdb PR 8884 with what its review asked for: once more
- * from the start when another socket was first to listen.
- */
 int
 bench_so_reuseaddr(int *port, int *fd)
 {
-	int			outcome = LISTEN_LOST;
+	const char *step;
 
-	for (int i = 0; i < LISTEN_TRIES && outcome == LISTEN_LOST; i++)
-		outcome = greenplum_steps(NULL, SOCK_STREAM, true, port, fd);
-	return outcome;
+	return so_reuseaddr_listener(port, fd, &step);
 }
 
 /* A socket for the IPv6 wildcard that takes IPv4, too. */
@@ -192,7 +79,7 @@ wildcard_socket(int socktype)
 
 	if (sock >= 0 &&
 		setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0)
-		return give_up(sock);
+		return close_and_fail(sock);
 	return sock;
 }
 
@@ -218,18 +105,18 @@ fewest_calls(int family, int socktype, int *port, int *fd)
 	if (family == AF_INET6)
 	{
 		if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) < 0)
-			return give_up(sock);
+			return close_and_fail(sock);
 	}
 	else
 	{
 		any4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 		if (bind(sock, (struct sockaddr *) &any4, sizeof(any4)) < 0)
-			return give_up(sock);
+			return close_and_fail(sock);
 	}
 	if (socktype == SOCK_STREAM &&
 		(listen(sock, BACKLOG) < 0 ||
 		 setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0))
-		return give_up(sock);
+		return close_and_fail(sock);
 	*port = floor_port;
 	*fd = sock;
 	return 0;
@@ -254,6 +141,32 @@ bench_floor_udp(int *port, int *fd)
 }
 
 /*
+ * The same, on a port that the kernel picks: what lies between this and
+ * setup_listener() is the choice of the port, and between this and Greenplum's
+ * C it is getaddrinfo(), most of all.
+ */
+int
+bench_bind_0(int *port, int *fd)
+{
+	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
+	int			on = 1;
+	int			sock;
+
+	*port = 0;
+	*fd = -1;
+	sock = wildcard_socket(SOCK_STREAM);
+	if (sock < 0)
+		return -1;
+	if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) < 0 ||
+		listen(sock, BACKLOG) < 0 ||
+		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+		bound_port(sock, port) < 0)
+		return close_and_fail(sock);
+	*fd = sock;
+	return 0;
+}
+
+/*
  * What it takes at the least to know that no port can be listened on, where
  * listeners hold them all: to be refused each.
  */
@@ -270,20 +183,33 @@ bench_bind_each(int *port, int *fd)
 	if (sock < 0)
 		return -1;
 	if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
-		return give_up(sock);
+		return close_and_fail(sock);
 	for (int each = port_min; each <= port_max; each++)
 	{
 		any6.sin6_port = htons(each);
 		if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) == 0)
 		{
 			if (listen(sock, BACKLOG) < 0)
-				return give_up(sock);
+				return close_and_fail(sock);
 			*port = each;
 			*fd = sock;
 			return 0;
 		}
 	}
-	return give_up(sock);
+	return close_and_fail(sock);
+}
+
+/*
+ * Is refused, and allocates: the address is quoted in the error. To see that
+ * the allocations of the static library are counted.
+ */
+int
+bench_ic_listener_allocates(int *port, int *fd)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	options.address = "no address";
+	return ic_listener_open_tcp(&options, port, fd, NULL);
 }
 
 int
