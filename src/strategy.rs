@@ -61,7 +61,7 @@ use crate::{Attempts, PortOrigin};
 
 /// The windows of the first search, in ports. Single ports are drawn from all over the range, which finds a free one where
 /// listeners stand in long rows; the window finds one where few are free, at a third of the cost for each port.
-const FIRST_SEARCH: [u32; 9] = [1, 1, 1, 1, 1, 1, 1, 1, 24];
+const FIRST_SEARCH: [u32; 7] = [1, 1, 1, 1, 1, 1, 24];
 
 /// The windows of the wider search: enough to find one free port in a hundred nine times in ten.
 const WIDER_SEARCH: [u32; 8] = [32; 8];
