@@ -206,9 +206,10 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             },
         };
         for width in FIRST_SEARCH {
-            let whole = range.span() <= SMALL_RANGE;
+            if range.span() <= SMALL_RANGE {
+                return Ok((self.search_in(range)?, read));
+            }
             let window = match width {
-                _ if whole => range,
                 1 => port_order::single(range, self.randoms.next()),
                 width => port_order::window(range, width, self.randoms.next()),
             };
@@ -220,18 +221,11 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             if asked_at.elapsed() > PATIENCE {
                 break;
             }
-            if read.is_none() && (whole || !port_range::host_range_was_read()) {
-                let searched = range;
+            if !port_range::host_range_was_read() {
                 match port_range::read_host_range() {
                     Ok(host_range) => range = *read.insert(host_range),
                     Err(_) => break,
                 }
-                if whole && range != searched {
-                    continue;
-                }
-            }
-            if whole {
-                break;
             }
         }
         Ok((Search::Taken, read))
