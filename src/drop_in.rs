@@ -18,7 +18,7 @@ use crate::kind::Kind;
 use crate::listener::refusal;
 use crate::port_order::{PortOrder, Randoms, seed_for_this_call, window};
 use crate::port_range::{self, Ports, Range};
-use crate::strategy::{PICK, Seeker, allow_reuse, picked_port, set_window, share_a_port, win_a_port};
+use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, set_window, share_a_port, win_a_port};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, DEFAULT_LISTEN_RETRIES, PortOrigin};
 
@@ -409,16 +409,22 @@ impl<'a> Caller<'a> {
                 Err(error) => refusal(error, from)?,
             };
             attempts.count(answer);
-            if answer == Answer::Ours {
-                if self.use_port()? {
-                    return Ok(Some(PortOrigin::Reused));
+            match answer {
+                Answer::Ours if self.use_port()? => return Ok(Some(PortOrigin::Reused)),
+                Answer::Ours => {
+                    self.renew_to_share()?;
+                    return Ok(None);
                 }
-                self.renew()?;
-                allow_reuse(&self.socket(), true)?;
-                return Ok(None);
+                Answer::Forbidden if is_bound(&self.socket()) => self.renew_to_share()?,
+                _ => {}
             }
         }
         Ok(None)
+    }
+
+    fn renew_to_share(&mut self) -> Result<(), Failure> {
+        self.renew()?;
+        allow_reuse(&self.socket(), true)
     }
 
     /// connect() without a window, or with two that leave out the port it must not come from.

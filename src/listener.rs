@@ -10,7 +10,7 @@ use crate::attempts::{Answer, Purpose};
 use crate::error::{Cause, Failure, Step};
 use crate::port_order::{PortOrder, seed_for_this_call};
 use crate::port_range::{self, Ports, Range};
-use crate::strategy::{PICK, Seeker, allow_reuse, picked_port, win_a_port};
+use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, win_a_port};
 use crate::{Attempts, Family, PortOrigin};
 
 /// A socket on a port of its own.
@@ -42,45 +42,59 @@ pub(crate) fn tcp_listener(
 /// A UDP socket that is alone on a port of `named`, or else of the host's range.
 ///
 /// The kernel's own search for UDP finds every free port, and costs little in a full range (`udp_lib_get_port` has a bitmap),
-/// so ports are named only where the caller names them. SO_REUSEADDR is never set: with it the kernel gives one UDP port to
-/// several sockets and each datagram to one of them.
+/// so ports are named only where the caller names them, or where port 0 is forbidden. SO_REUSEADDR is never set: with it the
+/// kernel gives one UDP port to several sockets and each datagram to one of them.
 pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: &mut Attempts) -> Result<Won, Failure> {
     on_first_family(address, Purpose::Datagrams, attempts, |address, attempts| {
-        let socket = open(address, Type::DGRAM)?;
-        match named.map(Ports::exactly) {
-            None => match bind(&socket, address, PICK)? {
-                Answer::Ours => attempts.count(Answer::Ours),
-                refused => {
-                    if let Ok(ports) = port_range::read_host_range().and_then(Ports::not_reserved) {
-                        attempts.count_all(&ports, refused);
-                    }
-                    return Err(no_udp_port(refused));
-                }
-            },
-            Some(ports) => {
+        let won = match named {
+            Some(range) => {
                 attempts.in_named_range();
-                attempts.begin_pass(&ports);
-                let mut order = PortOrder::new(&ports, seed_for_this_call()).take(ports.usable() as usize);
-                loop {
-                    let Some(port) = order.next() else {
-                        let refused = if attempts.all_forbidden() { Answer::Forbidden } else { Answer::InUse };
-                        return Err(no_udp_port(refused));
-                    };
-                    let answer = bind(&socket, address, port)?;
-                    attempts.count(answer);
-                    if answer == Answer::Ours {
-                        break;
-                    }
-                }
+                name_udp_port(address, &Ports::exactly(range), attempts)?
             }
-        }
+            None => pick_udp_port(address, attempts)?,
+        };
+        let Some(socket) = won else {
+            let errno = if attempts.all_forbidden() { libc::EACCES } else { libc::EADDRINUSE };
+            return Err(Failure::no_port(Step::Bind, errno));
+        };
         let port = picked_port(&SockRef::from(&socket))?;
         Ok(Won { socket, family: Family::of(&address), port, origin: PortOrigin::Free })
     })
 }
 
-fn no_udp_port(refused: Answer) -> Failure {
-    Failure::no_port(Step::Bind, if refused == Answer::Forbidden { libc::EACCES } else { libc::EADDRINUSE })
+fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<Socket>, Failure> {
+    let socket = open(address, Type::DGRAM)?;
+    let answer = bind(&socket, address, PICK)?;
+    if answer == Answer::Ours {
+        attempts.count(answer);
+        return Ok(Some(socket));
+    }
+    // Its descriptor may be the last one.
+    drop(socket);
+    match port_range::read_host_range().and_then(Ports::not_reserved) {
+        Ok(ports) if answer == Answer::Forbidden => return name_udp_port(address, &ports, attempts),
+        Ok(ports) => attempts.count_all(&ports, answer),
+        Err(unreadable) => {
+            attempts.unreadable = Some(unreadable);
+            attempts.count(answer);
+        }
+    }
+    Ok(None)
+}
+
+fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) -> Result<Option<Socket>, Failure> {
+    let mut socket = open(address, Type::DGRAM)?;
+    attempts.begin_pass(ports);
+    for port in PortOrder::new(ports, seed_for_this_call()).take(ports.usable() as usize) {
+        let answer = bind(&socket, address, port)?;
+        attempts.count(answer);
+        match answer {
+            Answer::Ours => return Ok(Some(socket)),
+            Answer::Forbidden if is_bound(&SockRef::from(&socket)) => socket = open(address, Type::DGRAM)?,
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6. A port that was

@@ -432,8 +432,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             return Ok(Answer::Ours);
         };
         let answer = refusal(error, address)?;
-        // Linux 5.10 to 5.16 leave the socket bound when a cgroup's program forbids the port afterwards.
-        if answer == Answer::Forbidden && picked_port(&self.seeker.socket()).is_ok() {
+        if answer == Answer::Forbidden && is_bound(&self.seeker.socket()) {
             self.renew()?;
         }
         Ok(answer)
@@ -463,6 +462,12 @@ pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
         return Err(Failure::refused(Step::Getsockname, nonsense));
     }
     Ok(port)
+}
+
+/// Whether the socket has a port although bind() refused it: Linux 5.10 to 5.16 leave it bound when a cgroup's program
+/// forbids the port afterwards (BPF_CGROUP_INET4_POST_BIND).
+pub(crate) fn is_bound(socket: &SockRef<'_>) -> bool {
+    picked_port(socket).is_ok()
 }
 
 /// The errno of the system call that finds no port; EACCES when privilege is all that was missing.
