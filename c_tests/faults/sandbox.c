@@ -194,7 +194,7 @@ listen_on_the_only_name(void)
 	expect_equal(call.report.ports_in_use, 1);
 	expect_equal(call.report.ports_forbidden, LARGE_MAX - PORT_MIN);
 	expect_in(call.report.message,
-			  "1000 tried, 1 in use, 999 not permitted");
+			  "1000 tried, 1 in use, 999 forbidden");
 }
 
 TEST_IN_NETNS(only_one_name_is_permitted)
@@ -214,7 +214,7 @@ find_all_ports_forbidden(void)
 	expect_equal(call.report.step, IC_LISTENER_STEP_BIND);
 	expect_equal(call.report.ports_forbidden, LARGE_MAX - PORT_MIN + 1);
 	expect_in(call.report.message, "no port to listen on in 40000-40999: "
-			  "1000 tried, 1000 not permitted");
+			  "1000 tried, 1000 forbidden");
 }
 
 TEST_IN_NETNS(every_port_is_forbidden)
