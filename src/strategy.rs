@@ -392,13 +392,17 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(None)
     }
 
-    /// The host's ports that may be named, as they are now. An error of the seeker's is the outer one.
+    /// The host's ports that may be named, as they are now. What is missing for a moment is asked for twice, the second time
+    /// with the socket's own descriptor to spare. An error of the seeker's is the outer one.
     fn host_ports(&mut self, range: Option<Range>) -> Result<Result<Ports, Unreadable>, Failure> {
         let read = || range.map_or_else(port_range::read_host_range, Ok).and_then(Ports::not_reserved);
         match read() {
-            Err(Unreadable { errno: libc::EMFILE | libc::ENFILE, .. }) if self.seeker.lend_descriptor() => {
+            Err(Unreadable { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM, .. }) => {
+                let lent = self.seeker.lend_descriptor();
                 let ports = read();
-                self.renew()?;
+                if lent {
+                    self.renew()?;
+                }
                 Ok(ports)
             }
             ports => Ok(ports),
