@@ -90,22 +90,21 @@ pub(crate) fn bind_fd(
     address: &SockAddr,
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
-    let system_call = || {
+    // Marked: on port 0 the caller wants the address alone, IP_BIND_ADDRESS_NO_PORT.
+    let is_its_family = || SockRef::from(&socket).domain().is_ok_and(|domain| domain == address.domain());
+    let wanted = address.as_socket().filter(|_| is_tcp(socket) && is_its_family());
+    let marked = wanted.is_some() && is_marked(socket);
+    let Some(wanted) = wanted.filter(|wanted| wanted.port() == PICK && !marked) else {
         let outcome = SockRef::from(&socket).bind(address);
-        outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::system_call(Step::Bind, error))
-    };
-    let is_ours = |wanted: &SocketAddr| wanted.port() == PICK && is_tcp(socket) && !is_marked(socket);
-    let Some(wanted) = address.as_socket().filter(is_ours) else {
-        // Marked: the caller wants the address alone, IP_BIND_ADDRESS_NO_PORT.
-        return system_call();
+        if outcome.is_ok() && marked && wanted.is_some_and(|wanted| wanted.port() != PICK) {
+            // The caller chose the port.
+            mark(socket, false);
+        }
+        return outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::system_call(Step::Bind, error));
     };
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     let own = OwnSettings::put_aside(socket);
-    let outcome = if own.window.is_some() {
-        in_own_window(socket, wanted, &own, system_call, attempts)
-    } else {
-        win_a_port(&mut Caller::new(socket, wanted, Use::Nothing), None, attempts)
-    };
+    let outcome = find_port(&mut Caller::new(socket, wanted, Use::Nothing), &own, attempts);
     own.restore(socket, matches!(outcome, Ok(PortOrigin::Reused)));
     if outcome.is_ok() {
         mark(socket, true);
@@ -113,21 +112,24 @@ pub(crate) fn bind_fd(
     outcome
 }
 
-/// The caller has confined the socket to a window of the host's range: the kernel's search is short there, and names are
-/// tried in what both have in common.
-fn in_own_window(
-    socket: BorrowedFd<'_>,
-    wanted: SocketAddr,
-    own: &OwnSettings,
-    system_call: impl Fn() -> Result<PortOrigin, Failure>,
-    attempts: &mut Attempts,
-) -> Result<PortOrigin, Failure> {
-    match system_call() {
-        Err(failure) if failure.errno() == Some(libc::EADDRINUSE) => match own.ports() {
-            Some(ports) => share_a_port(&mut Caller::new(socket, wanted, Use::Nothing), &ports, attempts),
-            None => Err(failure),
-        },
-        outcome => outcome.map(|_| PortOrigin::Free),
+/// A port of the host's range by the strategy, or of the window that the caller has confined the socket to: the kernel's
+/// search is short there, and names are tried in what both have in common.
+fn find_port(caller: &mut Caller<'_>, own: &OwnSettings, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
+    if own.window.is_none() {
+        return win_a_port(caller, None, attempts);
+    }
+    let failure = match caller.socket().bind(&SockAddr::from(caller.address)) {
+        Ok(()) if caller.use_port()? => return Ok(PortOrigin::Free),
+        Ok(()) => {
+            attempts.lost(false);
+            caller.renew()?;
+            Failure::no_port(Step::Listen, libc::EADDRINUSE)
+        }
+        Err(error) => Failure::system_call(Step::Bind, error),
+    };
+    match own.ports() {
+        Some(ports) if failure.errno() == Some(libc::EADDRINUSE) => share_a_port(caller, &ports, attempts),
+        _ => Err(failure),
     }
 }
 
@@ -139,9 +141,10 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
         Ok(()) => {
             if is_tcp(socket) {
                 mark(socket, false);
-                allow_reuse(&reference, true)?;
+                // The socket listens. It is of use also where a sandbox refuses the option.
+                let _ = allow_reuse(&reference, true);
             }
-            return Ok(PortOrigin::Free);
+            return Ok(PortOrigin::PickedByKernel);
         }
         Err(error) => Failure::system_call(Step::Listen, error),
     };
@@ -151,8 +154,8 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
     let Some(mut address) = reference.local_addr().ok().and_then(|address| address.as_socket()) else {
         return Err(failure);
     };
-    let has_port = address.port() != PICK;
-    if has_port && !is_marked(socket) {
+    let (has_port, marked) = (address.port() != PICK, is_marked(socket));
+    if has_port && !marked {
         return Err(failure);
     }
     address.set_port(PICK);
@@ -160,13 +163,17 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
     mark(socket, false);
     let own = OwnSettings::put_aside(socket);
     let mut caller = Caller::new(socket, address, Use::Listen(backlog));
-    if has_port {
+    let outcome = if has_port {
         attempts.lost(false);
-        caller.renew()?;
-        allow_reuse(&reference, false)?;
-    }
-    let outcome = win_a_port(&mut caller, None, attempts);
+        caller.renew().and_then(|()| find_port(&mut caller, &own, attempts))
+    } else {
+        find_port(&mut caller, &own, attempts)
+    };
     own.restore(socket, outcome.is_ok());
+    if outcome.is_err() && marked && has_port == picked_port(&reference).is_ok() {
+        // It is the caller's socket still, or as good.
+        mark(socket, true);
+    }
     outcome
 }
 
@@ -185,7 +192,8 @@ pub(crate) fn connect_fd(
         return system_call();
     };
     *attempts = Attempts::on(Purpose::Connect, &destination);
-    allow_reuse(&reference, true).map_err(|Failure { source, .. }| Failure::system_call(Step::Connect, source))?;
+    // The connection is wanted also where a sandbox refuses the option.
+    let _ = allow_reuse(&reference, true);
     let crowded = CROWDED.load(Ordering::Relaxed);
     let outcome = if crowded { in_a_window(socket, destination, system_call) } else { system_call() };
     match outcome {
@@ -193,7 +201,7 @@ pub(crate) fn connect_fd(
             name_ports(socket, address, destination, crowded, failure, attempts)
         }
         outcome => {
-            if crowded && outcome.is_ok() {
+            if crowded && outcome.as_ref().map_or_else(Failure::goes_on, |_| true) {
                 CROWDED.store(false, Ordering::Relaxed);
             }
             outcome
@@ -258,7 +266,9 @@ fn name_ports(
     };
     CROWDED.store(true, Ordering::Relaxed);
     let own = OwnSettings::window_of(socket);
-    let to_itself = source.ip().to_canonical() == destination.ip().to_canonical();
+    // An unspecified destination is this host's loopback address; an unspecified source may be any.
+    let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
+    let to_itself = from == to || from.is_unspecified() || to.is_unspecified();
     let Some(ports) = own.ports() else {
         // Nothing can be named. In a window, connect() has not seen everything.
         let outcome = if in_window { reference.connect(address) } else { return Err(failure) };
@@ -269,6 +279,9 @@ fn name_ports(
     attempts.from(source);
     let never_from = to_itself.then(|| destination.port());
     let mut caller = Caller::new(socket, source, Use::Connect { to: address, never_from });
+    // Only so can an address be bound without a port. (Linux before 6.2 shows the route's source there as well, when a
+    // connect() has failed.)
+    caller.bound = (!local.ip().is_unspecified() && is_marked(socket)).then_some(local);
     let outcome = caller.connect_from_some(&ports, attempts).and_then(|origin| match origin {
         Some(origin) => Ok(origin),
         None => match if in_window { caller.connect_from_any(&ports, &own)? } else { None } {
@@ -277,9 +290,8 @@ fn name_ports(
         },
     });
     own.restore_window(socket);
-    if outcome.as_ref().is_err_and(Failure::is_want_of_ports) && picked_port(&reference).is_ok() {
-        // The last socket is bound to a port of no use; the caller had one that was not.
-        let _ = caller.renew().and_then(|()| allow_reuse(&reference, true));
+    if outcome.as_ref().is_err_and(|failure| !failure.goes_on()) {
+        caller.give_back();
     }
     outcome
 }
@@ -373,7 +385,9 @@ fn is_marked(socket: BorrowedFd<'_>) -> bool {
 }
 
 fn is_tcp(socket: BorrowedFd<'_>) -> bool {
-    matches!(SockRef::from(&socket).protocol(), Ok(Some(Protocol::TCP)))
+    let socket = SockRef::from(&socket);
+    // A raw socket may have that protocol as well.
+    matches!(socket.protocol(), Ok(Some(Protocol::TCP))) && matches!(socket.r#type(), Ok(Type::STREAM))
 }
 
 /// What the caller's socket needs a port for.
@@ -389,12 +403,37 @@ struct Caller<'a> {
     socket: BorrowedFd<'a>,
     address: SocketAddr,
     purpose: Use<'a>,
+    /// The address that the caller bound without a port.
+    bound: Option<SocketAddr>,
+    /// IPV6_V6ONLY as the caller has it. To bind an IPv6 address sets it (`__inet6_bind`).
+    only_v6: Option<OptionValue>,
     kind: Option<Kind>,
 }
 
 impl<'a> Caller<'a> {
     fn new(socket: BorrowedFd<'a>, address: SocketAddr, purpose: Use<'a>) -> Self {
-        Self { socket, address, purpose, kind: None }
+        let only_v6 = sys::get_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).ok();
+        Self { socket, address, purpose, bound: None, only_v6, kind: None }
+    }
+
+    /// A fresh socket for a connection, as the caller's was: without a port, on the address that the caller bound.
+    fn start_over(&mut self) -> Result<(), Failure> {
+        self.renew()?;
+        if let Some(address) = self.bound {
+            let outcome = self.socket().bind(&SockAddr::from(address));
+            outcome.map_err(|error| Failure::system_call(Step::Bind, error))?;
+        }
+        allow_reuse(&self.socket(), true)
+    }
+
+    /// There is no connection: the caller gets a socket as good as the one before. Where that fails, too, it is bound to the
+    /// port that was named last.
+    fn give_back(&mut self) {
+        let is_bound = picked_port(&self.socket()).is_ok();
+        let is_another = self.kind.is_some() && self.bound.is_some();
+        if is_bound || is_another {
+            let _ = self.start_over();
+        }
     }
 
     /// Names ports until one can be bound or some have been refused. None when that gave no connection; then the socket
@@ -412,19 +451,14 @@ impl<'a> Caller<'a> {
             match answer {
                 Answer::Ours if self.use_port()? => return Ok(Some(PortOrigin::Reused)),
                 Answer::Ours => {
-                    self.renew_to_share()?;
+                    self.start_over()?;
                     return Ok(None);
                 }
-                Answer::Forbidden if is_bound(&self.socket()) => self.renew_to_share()?,
+                Answer::Forbidden if is_bound(&self.socket()) => self.start_over()?,
                 _ => {}
             }
         }
         Ok(None)
-    }
-
-    fn renew_to_share(&mut self) -> Result<(), Failure> {
-        self.renew()?;
-        allow_reuse(&self.socket(), true)
     }
 
     /// connect() without a window, or with two that leave out the port it must not come from.
@@ -496,7 +530,7 @@ impl Seeker for Caller<'_> {
 
     fn renew(&mut self) -> Result<(), Failure> {
         if self.kind.is_none() {
-            self.kind = Some(Kind::of(self.socket)?);
+            self.kind = Some(Kind::of(self.socket, self.only_v6)?);
         }
         match &self.kind {
             Some(kind) => kind.replace(self.socket),

@@ -103,8 +103,9 @@ impl Failure {
         self.source.raw_os_error()
     }
 
-    pub(crate) fn is_want_of_ports(&self) -> bool {
-        matches!(self.cause, Cause::NoPort)
+    /// connect() has begun, and has not ended: the socket must be left alone.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.step == Step::Connect && matches!(self.errno(), Some(libc::EINPROGRESS | libc::EINTR))
     }
 
     pub(crate) fn no_port(step: Step, errno: i32) -> Self {

@@ -800,10 +800,10 @@ impl IcListenerReport {
 
     fn of_done(done: &Done) -> Self {
         let mut report = Self::of_success(done.origin, &done.attempts, done.elapsed);
-        set_message(
-            &mut report.message,
-            format_args!("the port {}, {} tried", how_won(done.origin), done.attempts.tried()),
-        );
+        match done.attempts.tried() {
+            0 => set_message(&mut report.message, format_args!("the system call needed no help")),
+            tried => set_message(&mut report.message, format_args!("the port {}, {tried} tried", how_won(done.origin))),
+        }
         report
     }
 

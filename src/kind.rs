@@ -25,7 +25,6 @@ const CARRIED: [(c_int, c_int); 57] = [
     (SOL_SOCKET, libc::SO_MARK),
     (SOL_SOCKET, libc::SO_MAX_PACING_RATE),
     (SOL_SOCKET, libc::SO_OOBINLINE),
-    (SOL_SOCKET, libc::SO_PRIORITY),
     (SOL_SOCKET, libc::SO_RCVBUF),
     (SOL_SOCKET, libc::SO_RCVLOWAT),
     (SOL_SOCKET, libc::SO_RCVTIMEO),
@@ -71,6 +70,8 @@ const CARRIED: [(c_int, c_int); 57] = [
     (IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS),
     (IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
     (IPPROTO_TCP, libc::TCP_WINDOW_CLAMP),
+    // Behind IP_TOS, which sets it too.
+    (SOL_SOCKET, libc::SO_PRIORITY),
 ];
 
 // Of linux/in6.h and linux/tcp.h; not in the libc crate.
@@ -90,8 +91,8 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// What `socket` is like now. It is a TCP socket.
-    pub(crate) fn of(socket: BorrowedFd<'_>) -> Result<Self, Failure> {
+    /// What `socket` is like now, but for IPV6_V6ONLY, when that is known better. It is a TCP socket.
+    pub(crate) fn of(socket: BorrowedFd<'_>, only_v6: Option<OptionValue>) -> Result<Self, Failure> {
         let (status_flags, descriptor_flags) =
             sys::flags(socket).map_err(|error| Failure::refused(Step::Socket, error))?;
         let domain = SockRef::from(&socket).domain().map_err(|error| Failure::refused(Step::Socket, error))?;
@@ -105,9 +106,11 @@ impl Kind {
         };
         let fresh = kind.plain()?;
         for (place, (level, name)) in CARRIED.into_iter().enumerate() {
-            let values = (sys::get_option(socket, level, name), sys::get_option(fresh.as_fd(), level, name));
+            let known = only_v6.filter(|_| (level, name) == (IPPROTO_IPV6, libc::IPV6_V6ONLY));
+            let value = known.map_or_else(|| sys::get_option(socket, level, name), Ok);
+            let values = (value, sys::get_option(fresh.as_fd(), level, name));
             if let (Ok(value), Ok(default)) = values {
-                if value != default {
+                if value != default || (name == libc::SO_PRIORITY && level == SOL_SOCKET && kind.has_tos()) {
                     kind.options[kind.count] = (place as u8, settable(level, name, value));
                     kind.count += 1;
                 }
@@ -121,17 +124,35 @@ impl Kind {
         let fresh = self.plain()?;
         for (index, value) in &self.options[..self.count] {
             let (level, name) = CARRIED[usize::from(*index)];
-            sys::set_option(fresh.as_fd(), level, name, value)
-                .map_err(|error| Failure::refused(Step::Setsockopt, error))?;
+            let forced = beyond_the_limit(level, name)
+                .is_some_and(|forced| sys::set_option(fresh.as_fd(), level, forced, value).is_ok());
+            if !forced {
+                sys::set_option(fresh.as_fd(), level, name, value)
+                    .map_err(|error| Failure::refused(Step::Setsockopt, error))?;
+            }
         }
         sys::set_status_flags(fresh.as_fd(), self.status_flags)
             .and_then(|()| sys::put_in_place(OwnedFd::from(fresh), place, self.close_on_exec))
             .map_err(|error| Failure::refused(Step::Socket, error))
     }
 
+    fn has_tos(&self) -> bool {
+        self.options[..self.count].iter().any(|(place, _)| CARRIED[usize::from(*place)] == (IPPROTO_IP, libc::IP_TOS))
+    }
+
     fn plain(&self) -> Result<Socket, Failure> {
         Socket::new(self.domain, Type::STREAM, Some(Protocol::TCP))
             .map_err(|error| Failure::refused(Step::Socket, error))
+    }
+}
+
+/// The option that sets a buffer's size above net.core.wmem_max or rmem_max, where privilege allows it: the caller may have
+/// used it.
+fn beyond_the_limit(level: c_int, name: c_int) -> Option<c_int> {
+    match (level, name) {
+        (SOL_SOCKET, libc::SO_SNDBUF) => Some(libc::SO_SNDBUFFORCE),
+        (SOL_SOCKET, libc::SO_RCVBUF) => Some(libc::SO_RCVBUFFORCE),
+        _ => None,
     }
 }
 

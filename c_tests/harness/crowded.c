@@ -1,0 +1,147 @@
+/*
+ * crowded.c
+ *		A host whose ports are all taken, and the calls that find one there all
+ *		the same.
+ */
+#define _GNU_SOURCE
+
+#include "crowded.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "netns.h"
+
+void
+leave_in_time_wait(int port_min, int port_max)
+{
+	Neighbour	neighbour = {
+		.address = "0.0.0.0",
+		.reuse_address = true,
+		.listens = true,
+	};
+
+	for (int port = port_min; port <= port_max; port++)
+	{
+		int			listener = open_neighbour(&neighbour, port);
+
+		require(listener >= 0, "port %d: %s", port, strerror(errno));
+		leave_time_wait(listener, "127.0.0.1");
+		close(listener);
+	}
+}
+
+void
+crowd(int port_min, int port_max)
+{
+	leave_in_time_wait(port_min, port_max);
+	set_port_range(port_min, port_max);
+}
+
+int
+server_on(const char *address, int port)
+{
+	Neighbour	neighbour = {
+		.address = address,
+		.reuse_address = true,
+		.listens = true,
+	};
+	int			fd = open_neighbour(&neighbour, port);
+
+	require(fd >= 0, "%s, port %d: %s", address, port, strerror(errno));
+	expect(listen(fd, 4096) == 0);
+	return fd;
+}
+
+int
+stream_socket(const char *address)
+{
+	struct sockaddr_storage storage;
+	int			fd;
+
+	socket_address(address, 0, &storage);
+	fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	expect(fd >= 0);
+	return fd;
+}
+
+typedef int (*SystemCall) (int fd, const struct sockaddr *address,
+						   socklen_t length);
+typedef int (*LibraryCall) (int fd, const struct sockaddr *address,
+							socklen_t length, IcListenerReport *report);
+
+static int
+answer(SystemCall system_call, LibraryCall library_call, int fd,
+	   const char *address, int port, IcListenerReport *report)
+{
+	struct sockaddr_storage storage;
+	socklen_t	length = socket_address(address, port, &storage);
+	const struct sockaddr *to = (const struct sockaddr *) &storage;
+	int			returned;
+
+	errno = 0;
+	returned = system_call != NULL ? system_call(fd, to, length) :
+		library_call(fd, to, length, report);
+	if (returned == 0)
+		return 0;
+	expect_equal(returned, -1);
+	expect(errno != 0);
+	return errno;
+}
+
+int
+ic_bind(int fd, const char *address, int port, IcListenerReport *report)
+{
+	return answer(NULL, ic_listener_bind, fd, address, port, report);
+}
+
+int
+ic_connect(int fd, const char *address, int port, IcListenerReport *report)
+{
+	return answer(NULL, ic_listener_connect, fd, address, port, report);
+}
+
+int
+plain_bind(int fd, const char *address, int port)
+{
+	return answer(bind, NULL, fd, address, port, NULL);
+}
+
+int
+plain_connect(int fd, const char *address, int port)
+{
+	return answer(connect, NULL, fd, address, port, NULL);
+}
+
+bool
+kernel_has_windows(void)
+{
+	int			fd = stream_socket("0.0.0.0");
+	bool		has = socket_option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) == 0;
+
+	close(fd);
+	return has;
+}
+
+void
+set_int(int fd, int level, int name, int value)
+{
+	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
+			"setsockopt %d %d: %s", level, name, strerror(errno));
+}
+
+void
+set_window(int fd, int port_min, int port_max)
+{
+	set_int(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE,
+			   (int) ((unsigned int) port_max << 16 | port_min));
+}
+
+bool
+has_no_port(int fd)
+{
+	return local_port(fd) == 0;
+}

@@ -1,0 +1,53 @@
+/*
+ * crowded.h
+ *		A host whose ports are all taken, and the calls that find one there all
+ *		the same: ic_listener_bind(), _listen() and _connect().
+ */
+#ifndef CROWDED_H
+#define CROWDED_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "ic_listener.h"
+#include "sockets.h"
+
+/*
+ * Leaves every port of the range in TIME_WAIT, as listeners with SO_REUSEADDR
+ * leave it: connect() passes over them all.
+ */
+extern void leave_in_time_wait(int port_min, int port_max);
+
+/* leave_in_time_wait(), and it is the ephemeral port range. */
+extern void crowd(int port_min, int port_max);
+
+/* A listener with room for many connections that nobody accepts. */
+extern int	server_on(const char *address, int port);
+
+/* A TCP socket of the family that an address has. */
+extern int	stream_socket(const char *address);
+
+/* 0, or the errno. The report may be NULL. */
+extern int	ic_bind(int fd, const char *address, int port,
+					IcListenerReport *report);
+extern int	ic_connect(int fd, const char *address, int port,
+					   IcListenerReport *report);
+
+/* The system calls, in the same way. */
+extern int	plain_bind(int fd, const char *address, int port);
+extern int	plain_connect(int fd, const char *address, int port);
+
+/* Whether the kernel has IP_LOCAL_PORT_RANGE (Linux 6.3). */
+extern bool kernel_has_windows(void);
+
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+
+extern void set_int(int fd, int level, int name, int value);
+extern void set_window(int fd, int port_min, int port_max);
+
+/* A socket is not bound to a port. */
+extern bool has_no_port(int fd);
+
+#endif							/* CROWDED_H */
