@@ -26,7 +26,8 @@
 //! # What it costs
 //!
 //! One byte for each port and one buffer, mapped for the time of the census. As much time as the kernel takes to list
-//! the holders, about that of the failed call. After [`LONGEST`] the rest is not counted.
+//! the holders: less than that of the failed call by netlink, some twice of it by /proc. After [`LONGEST`] the rest is
+//! not counted.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -42,7 +43,7 @@ use crate::sys::Pages;
 use crate::{Attempts, proc_net_tcp, sock_diag};
 
 /// When a census is cut short: a million connections of one listener are listed one by one.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// What the kernel fills at a time; netlink uses no more than 32 KiB (netlink_recvmsg).
 const BUFFER: usize = 32 << 10;
@@ -65,7 +66,7 @@ pub struct Census {
     pub holders: Holders,
     /// Who said so.
     pub source: CensusSource,
-    /// Whether every holder was counted. False when there were too many for the time a census may take, half a second.
+    /// Whether every holder was counted. False when there were too many for the time a census may take, a second.
     pub complete: bool,
     /// How long the census took.
     pub elapsed: Duration,
