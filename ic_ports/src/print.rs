@@ -29,7 +29,7 @@ pub fn text(survey: &Survey) -> String {
                 line(&format!("{count:10}  {kind}"));
             }
             if !census.complete {
-                line("            (there were more than could be counted in a second)");
+                line("            (there were more than half a second of CPU time sufficed for)");
             }
         }
         Err(why) => line(&format!("who holds the ports cannot be seen: {why}")),
