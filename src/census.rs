@@ -39,6 +39,8 @@ use std::time::{Duration, Instant};
 use crate::address::LocalAddress;
 use crate::error::Failure;
 use crate::port_range::Ports;
+#[cfg(test)]
+use crate::port_range::Range;
 use crate::sys::{self, Pages};
 use crate::{Attempts, proc_net_tcp, sock_diag};
 
@@ -363,9 +365,20 @@ impl fmt::Display for Census {
 }
 
 #[cfg(test)]
+impl Tally<'_> {
+    /// The holders of a range as `list` adds them to a tally.
+    pub(crate) fn filled_by(range: RangeInclusive<u16>, list: impl FnOnce(&mut Tally)) -> Holders {
+        let (mut strongest, address, until) = (vec![0; PORT_NUMBERS], LocalAddress::Wildcard, Duration::MAX);
+        let ports = Ports::exactly(Range::new(*range.start(), *range.end()).unwrap());
+        let mut tally = Tally { strongest: &mut strongest, range, address, until, cut_short: false };
+        list(&mut tally);
+        tally.count(&ports)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port_range::Range;
     use std::net::{TcpListener, TcpStream};
 
     const MIN: u16 = 40_000;
