@@ -30,6 +30,32 @@ CREATE FUNCTION ic_listener_open_udp(
 	OUT elapsed_ns bigint)
 AS 'MODULE_PATHNAME', 'pg_ic_open_udp' LANGUAGE C;
 
+-- Who holds the TCP ports of the server's ephemeral range, or of the one given; on all addresses, or on one.  Each port is
+-- counted once, by its strongest holder, in the order of the columns.  Ports on which nobody was seen are unheld.
+CREATE FUNCTION ic_listener_census(
+	address text DEFAULT NULL,
+	port_min integer DEFAULT 0,
+	port_max integer DEFAULT 0,
+	OUT lowest_port integer,
+	OUT highest_port integer,
+	OUT ports integer,
+	OUT listening integer,
+	OUT bound integer,
+	OUT connected integer,
+	OUT closing integer,
+	OUT time_wait integer,
+	OUT unheld integer,
+	OUT time_wait_next_s integer,
+	OUT time_wait_last_s integer,
+	OUT source text,
+	OUT complete boolean,
+	OUT elapsed_ns bigint,
+	OUT message text)
+AS 'MODULE_PATHNAME', 'pg_ic_census' LANGUAGE C VOLATILE;
+
+-- The same for a monitor that polls.
+CREATE VIEW ic_listener_ports AS SELECT * FROM ic_listener_census();
+
 -- What was proposed for Greenplum: SO_REUSEADDR before bind() to port 0.
 CREATE FUNCTION so_reuseaddr_open_tcp(OUT port integer, OUT fd integer)
 AS 'MODULE_PATHNAME', 'pg_ic_so_reuseaddr_open_tcp' LANGUAGE C;
@@ -74,7 +100,9 @@ CREATE FUNCTION ic_open_sockets() RETURNS integer
 AS 'MODULE_PATHNAME', 'pg_ic_open_sockets' LANGUAGE C;
 
 REVOKE ALL ON FUNCTION
-	ic_listener_open_tcp, ic_listener_open_udp, so_reuseaddr_open_tcp,
-	ic_accept, ic_connect_tcp, ic_connect_udp,
+	ic_listener_open_tcp, ic_listener_open_udp, ic_listener_census,
+	so_reuseaddr_open_tcp, ic_accept, ic_connect_tcp, ic_connect_udp,
 	ic_send, ic_finish, ic_receive, ic_close, ic_open_sockets
 FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ic_listener_census TO pg_monitor;
+GRANT SELECT ON ic_listener_ports TO pg_monitor;

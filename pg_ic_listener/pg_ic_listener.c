@@ -285,16 +285,22 @@ origin_name(IcListenerPortOrigin origin)
 }
 
 static Datum
-form_result(FunctionCallInfo fcinfo, Datum *values)
+form_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {
 	TupleDesc	tupdesc;
-	bool	   *nulls;
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
-	nulls = palloc0(tupdesc->natts * sizeof(bool));
+	if (nulls == NULL)
+		nulls = palloc0(tupdesc->natts * sizeof(bool));
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+}
+
+static Datum
+form_result(FunctionCallInfo fcinfo, Datum *values)
+{
+	return form_row(fcinfo, values, NULL);
 }
 
 static int
@@ -368,6 +374,62 @@ pg_ic_open_udp(PG_FUNCTION_ARGS)
 	options.port_min = int_or_zero(fcinfo, 1);
 	options.port_max = int_or_zero(fcinfo, 2);
 	return open_listener(fcinfo, false, bool_or_false(fcinfo, 3), &options);
+}
+
+static const char *
+source_name(IcListenerCensusSource source)
+{
+	switch (source)
+	{
+		case IC_LISTENER_CENSUS_SOURCE_NETLINK:
+			return "netlink";
+		case IC_LISTENER_CENSUS_SOURCE_PROC:
+			return "/proc/net/tcp";
+		case IC_LISTENER_CENSUS_SOURCE_NONE:
+			break;
+	}
+	return "none";
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_census);
+Datum
+pg_ic_census(PG_FUNCTION_ARGS)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
+	Datum		values[15];
+	bool		nulls[15] = {false};
+	int			i = 0;
+
+	options.address = cstring_or_null(fcinfo, 0);
+	options.port_min = int_or_zero(fcinfo, 1);
+	options.port_max = int_or_zero(fcinfo, 2);
+	if (ic_listener_census(&options, &census) != 0)
+		ereport(ERROR,
+				(errcode(census.error == EINVAL ?
+						 ERRCODE_INVALID_PARAMETER_VALUE :
+						 ERRCODE_INTERCONNECTION_ERROR),
+				 errmsg("could not count who holds the ports"),
+				 errdetail("%s", census.message)));
+
+	values[i++] = Int32GetDatum(census.port_min);
+	values[i++] = Int32GetDatum(census.port_max);
+	values[i++] = Int32GetDatum(census.ports);
+	values[i++] = Int32GetDatum(census.ports_listening);
+	values[i++] = Int32GetDatum(census.ports_bound);
+	values[i++] = Int32GetDatum(census.ports_connected);
+	values[i++] = Int32GetDatum(census.ports_closing);
+	values[i++] = Int32GetDatum(census.ports_time_wait);
+	values[i++] = Int32GetDatum(census.ports_unheld);
+	nulls[i] = census.ports_time_wait == 0;
+	values[i++] = Int32GetDatum(census.time_wait_next_s);
+	nulls[i] = census.ports_time_wait == 0;
+	values[i++] = Int32GetDatum(census.time_wait_last_s);
+	values[i++] = CStringGetTextDatum(source_name(census.source));
+	values[i++] = BoolGetDatum(census.complete != 0);
+	values[i++] = Int64GetDatum(census.elapsed_ns);
+	values[i++] = CStringGetTextDatum(census.message);
+	return form_row(fcinfo, values, nulls);
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_so_reuseaddr_open_tcp);

@@ -138,7 +138,7 @@ pub struct IcListenerReport {
     /// Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
     /// IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
     pub census_source: IcListenerCensusSource,
-    /// 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+    /// 1 when every holder was counted. 0 when half a second of CPU time did not suffice.
     pub census_complete: c_int,
     /// On how many ports of the range a socket listens. A port is counted once, by the strongest of its holders, in the
     /// order of these members; see IcListenerCensus. For a UDP socket the holders are UDP sockets, bound or connected.
@@ -193,7 +193,7 @@ pub struct IcListenerCensus {
     pub error: c_int,
     /// Who said so.
     pub source: IcListenerCensusSource,
-    /// 1 when every holder was counted. 0 when there were so many that half a second did not suffice.
+    /// 1 when every holder was counted. 0 when half a second of CPU time did not suffice.
     pub complete: c_int,
     /// The lowest port of the range that was counted.
     pub port_min: c_int,
@@ -441,8 +441,9 @@ pub unsafe extern "C" fn ic_listener_connect(
 /// options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
 /// filled on success and on failure, unless its size is wrong.
 ///
-/// The call takes about as long as one that finds no port in that range, and stops after half a second. It maps 96 KiB
-/// of memory meanwhile, has one descriptor open at a time, and does not call malloc(3). Where sock_diag is a module of
+/// The call takes about as long as one that finds no port in that range, and stops after half a second of CPU time. It
+/// never waits for anything. It maps 96 KiB of memory meanwhile, has one descriptor open at a time, and does not call
+/// malloc(3). Where sock_diag is a module of
 /// the kernel that is not loaded, the first call loads it, as ss(8) does.
 ///
 /// Returns 0, or -1 with errno:

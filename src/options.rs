@@ -126,7 +126,8 @@ impl<'a> Options<'a> {
     /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
     /// line, for an operator. The backlog and the retries do not matter.
     ///
-    /// It takes about as long as a call that finds no port, and stops after half a second. It maps 96 KiB meanwhile.
+    /// It takes about as long as a call that finds no port, and stops after half a second of CPU time. It maps 96 KiB
+    /// meanwhile.
     /// Nothing is bound, and nobody is disturbed.
     ///
     /// # Errors

@@ -135,6 +135,50 @@ mod tests {
         }
     }
 
+    /// Gives so many bytes at a time, and is interrupted once.
+    struct InPieces<'a> {
+        text: &'a [u8],
+        piece: usize,
+        interrupted: bool,
+    }
+
+    impl Read for InPieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if !std::mem::replace(&mut self.interrupted, true) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let length = self.piece.min(buffer.len());
+            self.text.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn lines_may_come_in_pieces_of_any_length() {
+        let line = |port: u16, state: u8| {
+            format!("   0: 0100007F:{port:04X} 0100007F:0016 {state:02X} 00000000:00000000 00:00000000 00000000 0\n")
+        };
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+            .to_owned()
+            + &[(40_000, 10), (40_001, 1), (40_002, 10), (39_999, 10), (40_003, 6)]
+                .map(|(port, state)| line(port, state))
+                .concat();
+        for piece in 1..=text.len() {
+            let mut file = InPieces { text: text.as_bytes(), piece, interrupted: false };
+            let holders = Tally::filled_by(40_000..=40_063, |tally| {
+                read_lines(&mut file, &mut [0; 128], tally).unwrap();
+            });
+            assert_eq!((holders.listening, holders.connected, holders.time_wait), (2, 1, 1), "{piece} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_the_buffer_is_an_error() {
+        Tally::filled_by(40_000..=40_063, |tally| {
+            let error = read_lines(&[b'x'; 65][..], &mut [0; 64], tally).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADMSG));
+        });
+    }
+
     proptest! {
         #[test]
         fn no_line_makes_the_reader_panic(line in "[0-9A-F: ]{0,80}") {

@@ -29,14 +29,13 @@ pub(crate) fn list(
     let sock_diag = Protocol::from(libc::NETLINK_SOCK_DIAG);
     // The kernel answers within send() and recv(), so that a socket that never waits misses nothing.
     let mut socket = Socket::new(netlink, Type::RAW.nonblocking(), Some(sock_diag))?;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        socket.send(&request(family as u8, transport, ports))?;
-        read_answer(&mut socket, buffer, tally)?;
-        if tally.out_of_time() {
-            break;
-        }
+    socket.send(&request(libc::AF_INET, transport, ports))?;
+    read_answer(&mut socket, buffer, tally)?;
+    if tally.out_of_time() {
+        return Ok(());
     }
-    Ok(())
+    socket.send(&request(libc::AF_INET6, transport, ports))?;
+    read_answer(&mut socket, buffer, tally)
 }
 
 /// Reads the answer to one request, message after message, to its end.
@@ -90,7 +89,7 @@ const REQUEST: usize = NLMSG_HEADER + INET_DIAG_REQ_V2 + ATTRIBUTE_HEADER + 16;
 
 /// Asks for all sockets of a family whose local port is in the range: `nlmsghdr`, `inet_diag_req_v2`, and a program for
 /// the kernel's filter.
-fn request(family: u8, transport: Transport, ports: &RangeInclusive<u16>) -> [u8; REQUEST] {
+fn request(family: i32, transport: Transport, ports: &RangeInclusive<u16>) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
@@ -106,7 +105,7 @@ fn request(family: u8, transport: Transport, ports: &RangeInclusive<u16>) -> [u8
         Transport::Tcp => libc::IPPROTO_TCP,
         Transport::Udp => libc::IPPROTO_UDP,
     };
-    put(&[family, protocol as u8, 0, 0]);
+    put(&[family as u8, protocol as u8, 0, 0]);
     put(&ALL_STATES.to_ne_bytes());
     put(&[0; 48]); // Any addresses, ports and interface.
 

@@ -3,8 +3,10 @@
 
 use std::ffi::{CStr, c_int};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
 /// The ports that bind() to port 0 and connect() choose from (Linux 6.3), as a lower and an upper end in one word; 0 is the
 /// host's range. ip(7). Not in the libc crate.
@@ -152,4 +154,15 @@ pub(crate) fn interface_exists(index: u32) -> bool {
 pub(crate) fn set_errno(value: c_int) {
     // SAFETY: __errno_location() gives the address of the calling thread's errno, valid as long as the thread lives.
     unsafe { *libc::__errno_location() = value };
+}
+
+/// The CPU time that the calling thread has used so far.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has this clock since 2.6.12.
+    let time = unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
+        time.assume_init()
+    };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -1,0 +1,178 @@
+//! The survey in words, and as JSON.
+
+use std::fmt::Write;
+
+use ic_listener::{Census, CensusSource, Holders};
+use serde::Serialize;
+
+use crate::asking::{Answer, Connection, Listener};
+use crate::processes::Processes;
+use crate::survey::Survey;
+
+/// How many processes are listed in words; JSON has all.
+const PROCESSES_LISTED: usize = 10;
+
+pub fn text(survey: &Survey) -> String {
+    let mut lines = String::new();
+    let mut line = |text: &str| {
+        lines.push_str(text);
+        lines.push('\n');
+    };
+    match &survey.census {
+        Ok(census) => {
+            line(&format!("ports       {}", range_in_words(census, survey.named)));
+            line(&format!("address     {}", survey.address.as_deref().unwrap_or("all of this host")));
+            line(&format!("seen by     {}", source_name(census.source)));
+            line("");
+            line("ports held  by");
+            for (count, kind) in holders_in_words(census) {
+                line(&format!("{count:10}  {kind}"));
+            }
+            if !census.complete {
+                line("            (there were more than half a second of CPU time sufficed for)");
+            }
+        }
+        Err(why) => line(&format!("who holds the ports cannot be seen: {why}")),
+    }
+    let Processes { holding, not_seen } = &survey.processes;
+    if !holding.is_empty() || *not_seen > 0 {
+        line("");
+        line("ports held  by process");
+        for process in holding.iter().take(PROCESSES_LISTED) {
+            line(&format!("{:10}  {} ({})", process.ports, process.name, process.pid));
+        }
+        let more = &holding[holding.len().min(PROCESSES_LISTED)..];
+        if !more.is_empty() {
+            line(&format!("{:10}  {} more", more.iter().map(|process| process.ports).sum::<usize>(), more.len()));
+        }
+        if *not_seen > 0 {
+            line(&format!("{not_seen:10}  others that cannot be seen: another user's, or a container's"));
+        }
+    }
+    line("");
+    line(&format!("a listener can be had: {}", listener_in_words(&survey.listener)));
+    if let Some(connection) = &survey.connection {
+        line(&format!("a connection can be made: {}", connection_in_words(connection)));
+    }
+    lines
+}
+
+fn range_in_words(census: &Census, named: bool) -> String {
+    let (min, max) = (*census.range.start(), *census.range.end());
+    let mut words = format!("{min}-{max}");
+    if !named {
+        let reserved = u32::from(max) - u32::from(min) + 1 - census.ports;
+        let _ = write!(words, " (net.ipv4.ip_local_port_range), {reserved} of them reserved");
+    }
+    words
+}
+
+fn source_name(source: CensusSource) -> &'static str {
+    match source {
+        CensusSource::Netlink => "netlink",
+        CensusSource::Proc => "/proc/net/tcp",
+        _ => "another source",
+    }
+}
+
+fn holders_in_words(census: &Census) -> [(u32, String); 6] {
+    let Holders { listening, bound, connected, closing, time_wait, time_wait_next_s, time_wait_last_s, .. } =
+        census.holders;
+    let ends = match time_wait {
+        0 => String::new(),
+        1 => format!(", free in {time_wait_last_s} s"),
+        _ => format!(", the next is free in {time_wait_next_s} s, all in {time_wait_last_s} s"),
+    };
+    let unseen = if census.source == CensusSource::Netlink { "" } else { ", or sockets that are only bound" };
+    [
+        (listening, "listeners".to_owned()),
+        (bound, "sockets that are bound, and neither listen nor connect".to_owned()),
+        (connected, "connections".to_owned()),
+        (closing, "connections that are closing".to_owned()),
+        (time_wait, format!("TIME_WAIT{ends}")),
+        (census.unheld(), format!("nobody that was seen{unseen}")),
+    ]
+}
+
+fn listener_in_words(listener: &Listener) -> String {
+    match (&listener.answer, listener.ports) {
+        (Answer::Yes, Some(ports)) => format!("yes, {} free, {} by sharing", ports.free, ports.by_sharing),
+        (Answer::Yes, None) => "yes".to_owned(),
+        (Answer::No { reason }, _) => format!("no, {reason}"),
+        (Answer::Unknown { reason }, _) => format!("unknown, {reason}"),
+    }
+}
+
+fn connection_in_words(Connection { connect, ic_listener_connect }: &Connection) -> String {
+    match (connect, ic_listener_connect) {
+        (Answer::Yes, Answer::Yes) => "yes".to_owned(),
+        (_, Answer::Yes) => "yes, by ic_listener_connect(); connect() finds no port".to_owned(),
+        (_, Answer::No { reason }) => format!("no, {reason}"),
+        (_, Answer::Unknown { reason }) => format!("unknown, {reason}"),
+    }
+}
+
+/// Names and shape are documented in ic_ports(1), and only ever added to.
+#[derive(Serialize)]
+struct Json<'a> {
+    address: Option<&'a str>,
+    range: Option<JsonRange>,
+    holders: Option<JsonHolders>,
+    holders_error: Option<&'a str>,
+    processes: &'a Processes,
+    listener: &'a Listener,
+    connection: Option<&'a Connection>,
+}
+
+#[derive(Serialize)]
+struct JsonRange {
+    min: u16,
+    max: u16,
+    ports: u32,
+    reserved: u32,
+    named: bool,
+}
+
+#[derive(Serialize)]
+struct JsonHolders {
+    source: &'static str,
+    complete: bool,
+    listening: u32,
+    bound: u32,
+    connected: u32,
+    closing: u32,
+    time_wait: u32,
+    time_wait_next_s: u32,
+    time_wait_last_s: u32,
+    nobody_seen: u32,
+}
+
+pub fn json(survey: &Survey) -> String {
+    let census = survey.census.as_ref().ok();
+    let json = Json {
+        address: survey.address.as_deref(),
+        range: census.map(|census| {
+            let (min, max) = (*census.range.start(), *census.range.end());
+            let reserved = u32::from(max) - u32::from(min) + 1 - census.ports;
+            JsonRange { min, max, ports: census.ports, reserved, named: survey.named }
+        }),
+        holders: census.map(|census| JsonHolders {
+            source: source_name(census.source),
+            complete: census.complete,
+            listening: census.holders.listening,
+            bound: census.holders.bound,
+            connected: census.holders.connected,
+            closing: census.holders.closing,
+            time_wait: census.holders.time_wait,
+            time_wait_next_s: census.holders.time_wait_next_s,
+            time_wait_last_s: census.holders.time_wait_last_s,
+            nobody_seen: census.unheld(),
+        }),
+        holders_error: survey.census.as_ref().err().map(String::as_str),
+        processes: &survey.processes,
+        listener: &survey.listener,
+        connection: survey.connection.as_ref(),
+    };
+    // Numbers, strings and None: nothing of it can fail.
+    serde_json::to_string_pretty(&json).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,58 @@
+//! Which processes hold ports, as far as /proc lets us see: an ordinary user sees his own.
+
+use std::collections::{HashMap, HashSet};
+
+use procfs::net::TcpNetEntry;
+use procfs::process::{FDTarget, all_processes};
+use serde::Serialize;
+
+/// Processes by how many ports they hold, the greatest holder first.
+#[derive(Serialize, Default)]
+pub struct Processes {
+    pub holding: Vec<Process>,
+    /// Ports with a socket that is in no process we can see.
+    pub not_seen: usize,
+}
+
+#[derive(Serialize)]
+pub struct Process {
+    pub pid: i32,
+    pub name: String,
+    pub ports: usize,
+}
+
+/// Who holds the ports, which are sorted.
+///
+/// A socket that is bound and nothing else is not in /proc/net/tcp, nor is TIME_WAIT anybody's.
+pub fn holding(ports: &[u16]) -> Processes {
+    let sockets: HashMap<u64, u16> = [procfs::net::tcp(), procfs::net::tcp6()]
+        .into_iter()
+        .flat_map(Result::unwrap_or_default)
+        .map(|TcpNetEntry { inode, local_address, .. }| (inode, local_address.port()))
+        .filter(|(inode, port)| *inode != 0 && ports.binary_search(port).is_ok())
+        .collect();
+    let mut seen = HashSet::new();
+    let mut holding: Vec<Process> = all_processes()
+        .into_iter()
+        .flatten()
+        .filter_map(|process| {
+            let process = process.ok()?;
+            let inodes = process.fd().ok()?.filter_map(|fd| match fd.ok()?.target {
+                FDTarget::Socket(inode) => Some(inode),
+                _ => None,
+            });
+            let held: HashSet<u16> = inodes.filter_map(|inode| sockets.get(&inode).copied()).collect();
+            seen.extend(&held);
+            let name = || process.stat().map_or_else(|_| "?".to_owned(), |stat| printable(&stat.comm));
+            (!held.is_empty()).then(|| Process { pid: process.pid, name: name(), ports: held.len() })
+        })
+        .collect();
+    holding.sort_by_key(|process| (std::cmp::Reverse(process.ports), process.pid));
+    let all: HashSet<u16> = sockets.into_values().collect();
+    Processes { holding, not_seen: all.difference(&seen).count() }
+}
+
+/// A process chooses its name, and may put into it what a terminal obeys.
+fn printable(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
