@@ -133,8 +133,8 @@ is_readable(int fd, const void *bytes)
 }
 
 /*
- * The port of an IPv4 or IPv6 address that the kernel would take, or -1.
- * *length becomes that of the address alone.
+ * The port of an IPv4 or IPv6 address that the kernel would take for this
+ * socket, or -1. *length becomes that of the address alone.
  */
 static int
 port_of(int fd, const sockaddr *address, socklen_t *length)
@@ -159,7 +159,8 @@ port_of(int fd, const sockaddr *address, socklen_t *length)
 		default:
 			return -1;
 	}
-	if (*length < least)
+	if (*length < least ||
+		head.sin_family != option(fd, SOL_SOCKET, SO_DOMAIN))
 		return -1;
 	if (*length > full)
 		*length = full;
