@@ -80,13 +80,15 @@ const IPV6_UNICAST_IF: c_int = 76;
 const TCP_NOTSENT_LOWAT: c_int = 25;
 
 /// What a fresh socket has to be like.
+///
+/// The values of the options stay in the old socket until it is replaced: they would take 2 KiB, and a thread may have 16 KiB
+/// of stack in all.
 pub(crate) struct Kind {
     domain: Domain,
     status_flags: c_int,
     close_on_exec: bool,
-    /// The values that differ from a socket's defaults, each with its place in [`CARRIED`].
-    options: [(u8, OptionValue); CARRIED.len()],
-    count: usize,
+    /// A bit for each option of [`CARRIED`] that differs from a socket's default.
+    differing: u64,
 }
 
 impl Kind {
@@ -96,32 +98,24 @@ impl Kind {
             sys::flags(socket).map_err(|error| Failure::refused(Step::Socket, error))?;
         let domain = SockRef::from(&socket).domain().map_err(|error| Failure::refused(Step::Socket, error))?;
         let close_on_exec = descriptor_flags & libc::FD_CLOEXEC != 0;
-        let mut kind = Self {
-            domain,
-            status_flags,
-            close_on_exec,
-            options: [(0, OptionValue::default()); CARRIED.len()],
-            count: 0,
-        };
+        let mut kind = Self { domain, status_flags, close_on_exec, differing: 0 };
         let fresh = kind.plain()?;
         for (place, (level, name)) in CARRIED.into_iter().enumerate() {
             let values = (sys::get_option(socket, level, name), sys::get_option(fresh.as_fd(), level, name));
-            if let (Ok(value), Ok(default)) = values {
-                if value != default {
-                    kind.options[kind.count] = (place as u8, settable(level, name, value));
-                    kind.count += 1;
-                }
+            if matches!(values, (Ok(value), Ok(default)) if value != default) {
+                kind.differing |= 1 << place;
             }
         }
         Ok(kind)
     }
 
-    /// Puts a fresh socket of this kind under the number of `place`, whose socket is closed.
+    /// Puts a fresh socket of this kind under the number of `place`, whose socket is closed. That one is of this kind, too.
     pub(crate) fn replace(&self, place: BorrowedFd<'_>) -> Result<(), Failure> {
         let fresh = self.plain()?;
-        for (index, value) in &self.options[..self.count] {
-            let (level, name) = CARRIED[usize::from(*index)];
-            sys::set_option(fresh.as_fd(), level, name, value)
+        let differing = CARRIED.iter().enumerate().filter(|(place, _)| self.differing >> place & 1 == 1);
+        for (_, &(level, name)) in differing {
+            sys::get_option(place, level, name)
+                .and_then(|value| sys::set_option(fresh.as_fd(), level, name, &settable(level, name, value)))
                 .map_err(|error| Failure::refused(Step::Setsockopt, error))?;
         }
         sys::set_status_flags(fresh.as_fd(), self.status_flags)
