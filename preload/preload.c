@@ -216,6 +216,9 @@ make_call_and_log(const Call *call)
 	int			error = errno;
 	char		pid[16];
 	char	   *digits = pid + sizeof(pid);
+	char	   *words[] = {"ic_listener: ", program_invocation_short_name,
+		NULL, report.message, "\n"};
+	struct iovec line[5];
 
 	if (returned == 0 || report.ports_tried == 0 ||
 		(error != EADDRINUSE && error != EADDRNOTAVAIL))
@@ -223,23 +226,17 @@ make_call_and_log(const Call *call)
 		errno = error;
 		return returned;
 	}
-	*--digits = ']';
+	memcpy(digits -= 3, "]: ", 3);
 	for (int number = getpid(); number > 0; number /= 10)
 		*--digits = '0' + number % 10;
 	*--digits = '[';
 
-	const char *words[] = {"ic_listener: ", program_invocation_short_name,
-		NULL, ": ", report.message, "\n"};
-	struct iovec line[6];
-
-	for (int index = 0; index < 6; index++)
+	for (int index = 0; index < 5; index++)
 		if (words[index] != NULL)
-			line[index] = (struct iovec) {
-				(char *) words[index], strlen(words[index])
-			};
+			line[index] = (struct iovec) {words[index], strlen(words[index])};
 	line[2] = (struct iovec) {digits, pid + sizeof(pid) - digits};
 	/* One system call, so that the lines of two processes do not mix. */
-	if (writev(STDERR_FILENO, line, 6) < 0)
+	if (writev(STDERR_FILENO, line, 5) < 0)
 	{
 		/* There is nobody left to tell. */
 	}

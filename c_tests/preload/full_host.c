@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "netns.h"
 #include "sockets.h"
 
@@ -41,7 +42,7 @@ main(int argc, char **argv)
 		int			fd = open_neighbour(&neighbour, port);
 
 		require(fd >= 0, "port %d: %m", port);
-		exchange_a_byte(fd, "127.0.0.1", port);
+		leave_time_wait(fd, "127.0.0.1");
 		close(fd);
 	}
 	ports = ports_in_time_wait(PORT_MIN, PORT_MAX);
