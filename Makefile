@@ -42,5 +42,6 @@ clean:
 	rm -rf c_tests/build
 
 include install.mk
+include preload/preload.mk
 include ffi_bench/bench.mk
 include c_tests/kernel/kernels.mk

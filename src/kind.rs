@@ -3,6 +3,7 @@
 //! A bound socket cannot be unbound. When its port turns out to be of no use, a fresh socket takes its place: the caller of
 //! the library keeps its file descriptor, and does not notice. What [`CARRIED`] names goes over to the fresh one.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET, c_int};
@@ -80,15 +81,18 @@ const IPV6_MINHOPCOUNT: c_int = 73;
 const IPV6_UNICAST_IF: c_int = 76;
 const TCP_NOTSENT_LOWAT: c_int = 25;
 
-/// What a fresh socket has to be like.
+/// What a fresh socket has to be like. The values of its options stay in the socket that it replaces: copies of them would
+/// take more stack than a small thread has.
 pub(crate) struct Kind {
     domain: Domain,
     status_flags: c_int,
     close_on_exec: bool,
-    /// The values that differ from a socket's defaults, each with its place in [`CARRIED`].
-    options: [(u8, OptionValue); CARRIED.len()],
-    count: usize,
+    only_v6: Option<OptionValue>,
+    /// One bit for each option of [`CARRIED`] that differs from a socket's default.
+    differing: u64,
 }
+
+const _: () = assert!(CARRIED.len() <= u64::BITS as usize);
 
 impl Kind {
     /// What `socket` is like now, but for IPV6_V6ONLY, when that is known better. It is a TCP socket.
@@ -97,37 +101,26 @@ impl Kind {
             sys::flags(socket).map_err(|error| Failure::refused(Step::Socket, error))?;
         let domain = SockRef::from(&socket).domain().map_err(|error| Failure::refused(Step::Socket, error))?;
         let close_on_exec = descriptor_flags & libc::FD_CLOEXEC != 0;
-        let mut kind = Self {
-            domain,
-            status_flags,
-            close_on_exec,
-            options: [(0, OptionValue::default()); CARRIED.len()],
-            count: 0,
-        };
+        let mut kind = Self { domain, status_flags, close_on_exec, only_v6, differing: 0 };
         let fresh = kind.plain()?;
         for (place, (level, name)) in CARRIED.into_iter().enumerate() {
-            let known = only_v6.filter(|_| (level, name) == (IPPROTO_IPV6, libc::IPV6_V6ONLY));
-            let value = known.map_or_else(|| sys::get_option(socket, level, name), Ok);
-            let values = (value, sys::get_option(fresh.as_fd(), level, name));
-            if let (Ok(value), Ok(default)) = values {
-                if value != default || (name == libc::SO_PRIORITY && level == SOL_SOCKET && kind.has_tos()) {
-                    kind.options[kind.count] = (place as u8, settable(level, name, value));
-                    kind.count += 1;
-                }
+            let values = (kind.value(socket, level, name), sys::get_option(fresh.as_fd(), level, name));
+            let differs = matches!(values, (Ok(value), Ok(default)) if value != default);
+            // IP_TOS, which comes first, sets the priority as well.
+            if differs || ((level, name) == (SOL_SOCKET, libc::SO_PRIORITY) && kind.has_tos()) {
+                kind.differing |= 1 << place;
             }
         }
         Ok(kind)
     }
 
-    /// Puts a fresh socket of this kind under the number of `place`, whose socket is closed.
+    /// Puts a fresh socket of this kind under the number of `place`, whose socket is closed. That one is of this kind, too.
     pub(crate) fn replace(&self, place: BorrowedFd<'_>) -> Result<(), Failure> {
         let fresh = self.plain()?;
-        for (index, value) in &self.options[..self.count] {
-            let (level, name) = CARRIED[usize::from(*index)];
-            let forced = beyond_the_limit(level, name)
-                .is_some_and(|forced| sys::set_option(fresh.as_fd(), level, forced, value).is_ok());
-            if !forced {
-                sys::set_option(fresh.as_fd(), level, name, value)
+        for (index, &(level, name)) in CARRIED.iter().enumerate() {
+            if self.differing >> index & 1 == 1 {
+                self.value(place, level, name)
+                    .and_then(|value| set(fresh.as_fd(), level, name, &settable(level, name, value)))
                     .map_err(|error| Failure::refused(Step::Setsockopt, error))?;
             }
         }
@@ -136,14 +129,29 @@ impl Kind {
             .map_err(|error| Failure::refused(Step::Socket, error))
     }
 
+    fn value(&self, socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<OptionValue> {
+        let known = self.only_v6.filter(|_| (level, name) == (IPPROTO_IPV6, libc::IPV6_V6ONLY));
+        known.map_or_else(|| sys::get_option(socket, level, name), Ok)
+    }
+
     fn has_tos(&self) -> bool {
-        self.options[..self.count].iter().any(|(place, _)| CARRIED[usize::from(*place)] == (IPPROTO_IP, libc::IP_TOS))
+        let tos = CARRIED.iter().position(|&option| option == (IPPROTO_IP, libc::IP_TOS));
+        tos.is_some_and(|place| self.differing >> place & 1 == 1)
     }
 
     fn plain(&self) -> Result<Socket, Failure> {
         Socket::new(self.domain, Type::STREAM, Some(Protocol::TCP))
             .map_err(|error| Failure::refused(Step::Socket, error))
     }
+}
+
+/// Sets an option, the size of a buffer also above net.core.wmem_max or rmem_max: the caller may have had the privilege.
+fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &OptionValue) -> io::Result<()> {
+    let forced = beyond_the_limit(level, name);
+    if forced.is_some_and(|forced| sys::set_option(socket, level, forced, value).is_ok()) {
+        return Ok(());
+    }
+    sys::set_option(socket, level, name, value)
 }
 
 /// The option that sets a buffer's size above net.core.wmem_max or rmem_max, where privilege allows it: the caller may have

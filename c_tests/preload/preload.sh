@@ -1,0 +1,243 @@
+#!/bin/bash
+# Programs that nobody rebuilt, with libic_listener_preload.so and without it, on a host that has no free port: what they
+# get, and that nothing else changes for them.
+set -eu
+
+cd "$(dirname "$0")/.."
+# shellcheck source-path=SCRIPTDIR/.. disable=SC1091
+. ./harness/tap.sh
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+run=$work/bin/ic_listener_run
+library=$work/lib/libic_listener_preload.so
+full_host=build/full_host
+unset LD_PRELOAD LD_BIND_NOW IC_LISTENER_LOG
+
+in_use='Address already in use'
+no_port='Cannot assign requested address'
+
+install_it()
+{
+	${MAKE:-make} --no-print-directory -C .. install-preload PREFIX="$work"
+}
+
+# is_on_full_host EXPECTED COMMAND...: what the command prints there.
+is_on_full_host()
+{
+	local expected=$1
+	shift
+	is "what $* prints" "$expected" "$(timeout 60 $full_host "$@" 2>&1)"
+}
+
+# differs PLAIN PRELOADED COMMAND...
+differs()
+{
+	is_on_full_host "$1" "${@:3}" && is_on_full_host "$2" "$run" "${@:3}"
+}
+
+same_answers()
+{
+	# In a namespace of its own, without a route to anywhere.
+	unshare_net build/same_answers >"$work/plain" && unshare_net "$run" build/same_answers >"$work/preloaded" &&
+		[ "$(wc -l <"$work/plain")" -gt 400 ] && diff "$work/plain" "$work/preloaded"
+}
+
+unshare_net()
+{
+	# shellcheck disable=SC2016 # The words are for the inner shell.
+	unshare --map-root-user --net sh -c 'ip link set lo up && exec "$@"' sh "$@"
+}
+
+exports_three_functions()
+{
+	is "nm -D" "bind connect listen" "$(nm -D --defined-only "$library" | awk '{ print $3 }' | sort | xargs)" &&
+		is "what it needs, beside the dynamic linker" "libc.so.6" \
+			"$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '^ld-linux')"
+}
+
+all='a listener and its connections'
+
+# hard_place PLACE PLAIN PRELOADED
+hard_place()
+{
+	differs "$1: $2" "$1: $3" build/hard_places "$1"
+}
+
+log_says_why()
+{
+	is "without the variable" "" "$($full_host "$run" python3 preload/sockets.py listener connection 2>&1 >/dev/null)" &&
+		is "with another value" "" \
+			"$(IC_LISTENER_LOG=syslog $full_host "$run" python3 preload/sockets.py listener connection 2>&1 >/dev/null)" || return
+	IC_LISTENER_LOG=stderr $full_host "$run" python3 preload/sockets.py listener connection 2>"$work/log" >/dev/null
+	is "the lines" "python3: no port to listen on in 40000-40063: 64 tried, 64 in use: 64 listeners
+python3: no port to connect from in 40000-40063: 64 tried, 64 connected to the same destination already" \
+		"$(sed 's/^ic_listener: \(.*\)\[[0-9]*\]: /\1: /' "$work/log" | sort -u -r | head -n 2 | sort -r)"
+}
+
+another_wrapper()
+{
+	"${CC:-cc}" -O2 -fPIC -shared -o "$work/wrapper.so" preload/counting_wrapper.c -ldl &&
+		is_on_full_host "main: $all
+bind, listen, connect" env LD_PRELOAD="$work/wrapper.so $library" build/hard_places main &&
+		is_on_full_host "main: $all
+bind, listen, connect" env LD_PRELOAD="$library:$work/wrapper.so" build/hard_places main
+}
+
+valgrind_program()
+{
+	is_on_full_host "main: $all" "$run" valgrind -q --error-exitcode=9 build/hard_places main
+}
+
+# The sanitizer's own library has to be the first one.
+asan_program()
+{
+	"${CC:-cc}" -O1 -g -fsanitize=address -pthread -o "$work/asan" preload/hard_places.c &&
+		is_on_full_host "main: $all" env LD_PRELOAD="$("${CC:-cc}" -print-file-name=libasan.so)" \
+			ASAN_OPTIONS=detect_leaks=0 "$run" "$work/asan" main
+}
+
+static_asan_program()
+{
+	"${CC:-cc}" -O1 -g -fsanitize=address -static-libasan -pthread -o "$work/asan" preload/hard_places.c &&
+		differs "main: bind: EADDRINUSE" "main: $all" "$work/asan" main
+}
+
+static_program()
+{
+	"${CC:-cc}" -O2 -static -pthread -o "$work/static" preload/hard_places.c &&
+		differs "main: bind: EADDRINUSE" "main: bind: EADDRINUSE" "$work/static" main
+}
+
+raw_calls()
+{
+	"${RUSTC:-rustc}" --edition 2024 -O -o "$work/raw_calls" preload/raw_calls.rs &&
+		differs "$in_use (os error 98)" "$in_use (os error 98)" "$work/raw_calls" &&
+		is "on a quiet host" "a listener" "$(unshare_net "$run" "$work/raw_calls")"
+}
+
+# Each takes a port, for it closes first.
+nc_connections()
+{
+	# shellcheck disable=SC2016 # The words are for the inner shell.
+	differs 0 40 sh -c 'made=0; for run in $(seq 40); do ! nc -z 127.0.0.1 5000 || made=$((made + 1)); done; echo $made'
+}
+
+socat_listener()
+{
+	# shellcheck disable=SC2016
+	differs "$in_use" "listening on" sh -c 'socat -d -d TCP-LISTEN:0,accept-timeout=0.1 - 2>&1 </dev/null |
+		sed -n "s/.*\(listening on\|Address already in use\).*/\1/p" | sort -u'
+}
+
+keeps_what_was_there()
+{
+	is "LD_PRELOAD" "$library" "$("$run" printenv LD_PRELOAD)" &&
+		is "behind another" "libc.so.6:$library" "$(LD_PRELOAD=libc.so.6 "$run" printenv LD_PRELOAD)" &&
+		is "twice" "$library" "$("$run" "$run" printenv LD_PRELOAD)" &&
+		is "empty" "$library" "$(LD_PRELOAD='' "$run" printenv LD_PRELOAD)"
+}
+
+# status EXPECTED COMMAND...
+status()
+{
+	local expected=$1 actual=0
+	shift
+	"$@" >"$work/out" 2>"$work/err" || actual=$?
+	is "the status of $*" "$expected" $actual
+}
+
+exit_statuses()
+{
+	status 0 "$run" true && status 7 "$run" -- sh -c 'exit 7' &&
+		status 127 "$run" no-such-command && grep -q 'no-such-command: No such file' "$work/err" &&
+		status 126 "$run" /etc/passwd && status 126 "$run" "$work" &&
+		status 2 "$run" && grep -q '^usage:' "$work/err" &&
+		status 2 "$run" --no-such-option true && status 2 "$run" -- && status 2 "$run" --check more &&
+		status 0 "$run" --help && grep -q '^usage:' "$work/out" &&
+		status 0 "$run" --version && grep -q '^ic_listener_run [0-9]' "$work/out"
+}
+
+without_the_library()
+{
+	mv "$library" "$library.away"
+	status 125 "$run" true && grep -q 'libic_listener_preload.so: No such file' "$work/err" &&
+		status 1 "$run" --check
+	local outcome=$?
+	# Not one that can be loaded.
+	echo nothing >"$library"
+	[ $outcome -eq 0 ] && status 1 "$run" --check && grep -q 'cannot be preloaded' "$work/out"
+	outcome=$?
+	mv "$library.away" "$library"
+	return $outcome
+}
+
+check_says_how()
+{
+	is "its output" "$library: loaded
+a port in TIME_WAIT: can be listened on again" "$(unshare_net "$run" --check | grep -v -e '^Linux' -e '^port range')" &&
+		unshare_net "$run" --check | grep -q '^port range: 32768 to 60999, 28232 ports$' &&
+		is_on_full_host "$library: loaded
+port range: 40000 to 40063, 64 ports
+a port in TIME_WAIT: can be listened on again" sh -c "$run --check | grep -v '^Linux'"
+}
+
+$full_host true >"$work/why" 2>&1 || {
+	skip "the preloaded library" "$(cat "$work/why")"
+	finish
+	exit
+}
+check "it is installed" install_it
+check "it exports bind, listen and connect, and needs libc only" exports_three_functions
+check "ic_listener_run keeps what was in LD_PRELOAD" keeps_what_was_there
+check "ic_listener_run has the exit statuses of env" exit_statuses
+check "ic_listener_run says that the library is missing, or none" without_the_library
+check "ic_listener_run --check says what it found" check_says_how
+
+check "the same answers for every other socket, address and descriptor" same_answers
+
+for place in main thread signal child child-of-threads vfork first-of-all before-main at-exit after-main
+do
+	check "a listener and connections: $place" hard_place $place "bind: EADDRINUSE" "$all"
+done
+check "with the log, in a thread with a stack of 16 KiB" env IC_LISTENER_LOG=stderr \
+	bash -c "$(declare -f is is_on_full_host); full_host=$full_host; is_on_full_host 'thread: $all' $run build/hard_places thread"
+check "all symbols bound at the start" is_on_full_host "main: $all" env LD_BIND_NOW=1 "$run" build/hard_places main
+check "a thread that waits in connect() is cancelled" hard_place cancelled "connect: EADDRNOTAVAIL" "cancelled"
+check "connect() is a cancellation point when it does not wait" hard_place cancelled-before "cancelled" "cancelled"
+check "a handler jumps out of connect()" hard_place jumped-out-of "connect came back: EADDRNOTAVAIL" "jumped out"
+
+check "python: 64 listeners and 64 connections, plain none" differs \
+	"0 of listener, 0 ports, $in_use
+0 of connection, 0 ports, $no_port" \
+	"64 of listener, 64 ports, $in_use
+64 of connection, 64 ports, $no_port" python3 preload/sockets.py listener connection
+check "python: 64 connections after bind() to port 0, plain none" differs \
+	"0 of connection_from_an_address, 0 ports, $in_use" \
+	"64 of connection_from_an_address, 64 ports, $no_port" python3 preload/sockets.py connection_from_an_address
+check "perl: 64 listeners and 64 connections, plain none" differs \
+	"0 listeners, $in_use
+0 connections, $no_port" \
+	"64 listeners, $in_use
+64 connections, $no_port" perl preload/sockets.pl
+if command -v nc >/dev/null
+then
+	check "nc: 40 connections, plain none" nc_connections
+else
+	skip "nc" "nc is missing: apt-get install netcat-openbsd"
+fi
+if command -v socat >/dev/null
+then
+	check "socat: a listener, plain none" socat_listener
+else
+	skip "socat" "socat is missing: apt-get install socat"
+fi
+check "IC_LISTENER_LOG=stderr says why, and nothing else does" log_says_why
+
+check "another library that wraps the same functions, before it and behind it" another_wrapper
+check "a program under valgrind" valgrind_program
+check "a program with the address sanitizer" asan_program
+check "a program with the address sanitizer in it" static_asan_program
+check "a static program is not reached" static_program
+check "a program with raw system calls is not reached, and works" raw_calls
+finish

@@ -1,0 +1,345 @@
+/*
+ * preload.c
+ *		bind(), listen() and connect() under libc's names, for programs that are
+ *		not rebuilt: libic_listener_preload.so, for LD_PRELOAD.
+ *
+ * TCP sockets that want a port go to ic_listener_bind(), ic_listener_listen()
+ * and ic_listener_connect(). Everything else goes to the next library that has
+ * the function, libc as a rule, and is what it is without this one.
+ *
+ * Nothing here waits for a lock, allocates, or reads the environment, except
+ * for the constructor.
+ */
+#define _GNU_SOURCE
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "ic_listener.h"
+
+/* Of Linux 6.3; ip(7). */
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+
+typedef struct sockaddr sockaddr;
+
+/*
+ * What this library exports. In C they have other names, because libc's header
+ * declares bind() and connect() with a type of glibc's own.
+ */
+extern int	our_bind(int fd, const sockaddr *address, socklen_t length)
+			__asm__("bind") __attribute__((visibility("default")));
+extern int	our_listen(int fd, int backlog)
+			__asm__("listen") __attribute__((visibility("default")));
+extern int	our_connect(int fd, const sockaddr *address, socklen_t length)
+			__asm__("connect") __attribute__((visibility("default")));
+
+/*
+ * What libic_listener.a calls in this library instead of bind(), listen() and
+ * connect(), which would be the ones above (preload.mk renames them).
+ */
+extern int	ic_next_bind(int fd, const sockaddr *address, socklen_t length);
+extern int	ic_next_listen(int fd, int backlog);
+extern int	ic_next_connect(int fd, const sockaddr *address, socklen_t length);
+
+/* NULL until the constructor has run. */
+static int	(*next_bind) (int fd, const sockaddr *address, socklen_t length);
+static int	(*next_listen) (int fd, int backlog);
+static int	(*next_connect) (int fd, const sockaddr *address, socklen_t length);
+
+/* IC_LISTENER_LOG=stderr */
+static bool logs_to_stderr;
+
+/* Before glibc 2.34 a program without threads does not have it. */
+#pragma weak pthread_testcancel
+
+/*
+ * dlsym() must not be called where connect() may be, in a signal handler. So
+ * the next functions are looked up once, here. What other libraries do before
+ * this runs goes to the kernel; there are no threads to be cancelled then.
+ */
+__attribute__((constructor))
+static void
+load(void)
+{
+	const char *log = secure_getenv("IC_LISTENER_LOG");
+
+	*(void **) &next_bind = dlsym(RTLD_NEXT, "bind");
+	*(void **) &next_listen = dlsym(RTLD_NEXT, "listen");
+	*(void **) &next_connect = dlsym(RTLD_NEXT, "connect");
+	logs_to_stderr = log != NULL && strcmp(log, "stderr") == 0;
+}
+
+int
+ic_next_bind(int fd, const sockaddr *address, socklen_t length)
+{
+	if (next_bind == NULL)
+		return syscall(SYS_bind, fd, address, length);
+	return next_bind(fd, address, length);
+}
+
+int
+ic_next_listen(int fd, int backlog)
+{
+	if (next_listen == NULL)
+		return syscall(SYS_listen, fd, backlog);
+	return next_listen(fd, backlog);
+}
+
+int
+ic_next_connect(int fd, const sockaddr *address, socklen_t length)
+{
+	if (next_connect == NULL)
+		return syscall(SYS_connect, fd, address, length);
+	return next_connect(fd, address, length);
+}
+
+/* An option of type int, or 0 when there is none. */
+static int
+option(int fd, int level, int name)
+{
+	int			value;
+	socklen_t	length = sizeof(value);
+
+	return getsockopt(fd, level, name, &value, &length) == 0 ? value : 0;
+}
+
+static bool
+is_tcp(int fd)
+{
+	return option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+/*
+ * Whether the eight bytes can be read. The kernel tries: they are too few for
+ * an address of a TCP socket, so that nothing is bound.
+ */
+static bool
+is_readable(int fd, const void *bytes)
+{
+	return syscall(SYS_bind, fd, bytes, 8) == -1 && errno == EINVAL;
+}
+
+/*
+ * The port of an IPv4 or IPv6 address that the kernel would take for this
+ * socket, or -1. *length becomes that of the address alone.
+ */
+static int
+port_of(int fd, const sockaddr *address, socklen_t *length)
+{
+	struct sockaddr_in head;
+	socklen_t	full;
+	socklen_t	least;
+
+	if (*length < sizeof(struct sockaddr_in) ||
+		*length > sizeof(struct sockaddr_storage) || !is_readable(fd, address))
+		return -1;
+	memcpy(&head, address, 8);
+	switch (head.sin_family)
+	{
+		case AF_INET:
+			full = least = sizeof(struct sockaddr_in);
+			break;
+		case AF_INET6:
+			full = sizeof(struct sockaddr_in6);
+			least = full - sizeof(uint32_t);	/* without the scope, RFC 2133 */
+			break;
+		default:
+			return -1;
+	}
+	if (*length < least ||
+		head.sin_family != option(fd, SOL_SOCKET, SO_DOMAIN))
+		return -1;
+	if (*length > full)
+		*length = full;
+	/* sin_zero is nobody's to look at, the end of an IPv6 address is. */
+	if (head.sin_family == AF_INET6 &&
+		!is_readable(fd, (const char *) address + *length - 8))
+		return -1;
+	return ntohs(head.sin_port);
+}
+
+typedef enum Function
+{
+	BIND,
+	LISTEN,
+	CONNECT,
+} Function;
+
+typedef struct Call
+{
+	Function	function;
+	int			fd;
+	const sockaddr *address;
+	socklen_t	length;
+	int			backlog;
+} Call;
+
+static int
+make_call(const Call *call, IcListenerReport *report)
+{
+	switch (call->function)
+	{
+		case BIND:
+			return ic_listener_bind(call->fd, call->address, call->length,
+									report);
+		case LISTEN:
+			return ic_listener_listen(call->fd, call->backlog, report);
+		case CONNECT:
+			break;
+	}
+	return ic_listener_connect(call->fd, call->address, call->length, report);
+}
+
+/*
+ * The same, and a line when there was no port. It has a function of its own
+ * for the sake of the stack, which may be a small one.
+ */
+__attribute__((noinline))
+static int
+make_call_and_log(const Call *call)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			returned = make_call(call, &report);
+	int			error = errno;
+	char		pid[16];
+	char	   *digits = pid + sizeof(pid);
+	char	   *words[] = {"ic_listener: ", program_invocation_short_name,
+		NULL, report.message, "\n"};
+	struct iovec line[5];
+
+	if (returned == 0 || report.ports_tried == 0 ||
+		(error != EADDRINUSE && error != EADDRNOTAVAIL))
+	{
+		errno = error;
+		return returned;
+	}
+	memcpy(digits -= 3, "]: ", 3);
+	for (int number = getpid(); number > 0; number /= 10)
+		*--digits = '0' + number % 10;
+	*--digits = '[';
+
+	for (int index = 0; index < 5; index++)
+		if (words[index] != NULL)
+			line[index] = (struct iovec) {words[index], strlen(words[index])};
+	line[2] = (struct iovec) {digits, pid + sizeof(pid) - digits};
+	/* One system call, so that the lines of two processes do not mix. */
+	if (writev(STDERR_FILENO, line, 5) < 0)
+	{
+		/* There is nobody left to tell. */
+	}
+	errno = error;
+	return returned;
+}
+
+/*
+ * Makes the call with cancellation disabled: a thread's end must not unwind
+ * Rust's frames. errno changes on failure only.
+ */
+static int
+by_strategy(const Call *call, int errno_before)
+{
+	int			cancel_state;
+	int			returned;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	returned = logs_to_stderr ? make_call_and_log(call) :
+		make_call(call, NULL);
+	if (returned == 0)
+		errno = errno_before;
+	pthread_setcancelstate(cancel_state, NULL);
+	return returned;
+}
+
+/*
+ * Port 0 is what the strategy is for, unless the program has confined the
+ * choice of the port itself (as libic_listener does, in a program that has it).
+ */
+int
+our_bind(int fd, const sockaddr *address, socklen_t length)
+{
+	int			errno_before = errno;
+	socklen_t	address_length = length;
+
+	if (!is_tcp(fd) || port_of(fd, address, &address_length) != 0 ||
+		option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
+	{
+		errno = errno_before;
+		return ic_next_bind(fd, address, length);
+	}
+	return by_strategy(&(Call) {
+					   .function = BIND,.fd = fd,.address = address,.length = address_length
+					   }, errno_before);
+}
+
+int
+our_listen(int fd, int backlog)
+{
+	int			errno_before = errno;
+
+	if (!is_tcp(fd))
+	{
+		errno = errno_before;
+		return ic_next_listen(fd, backlog);
+	}
+	return by_strategy(&(Call) {
+					   .function = LISTEN,.fd = fd,.backlog = backlog
+					   }, errno_before);
+}
+
+/*
+ * A connection that has to be waited for is waited for in libc's connect(),
+ * which a signal may interrupt or restart, and where a thread may be cancelled
+ * or a handler may jump out of it. So it is begun without blocking. The second
+ * connect() sends nothing: it waits for the connection that is being made
+ * (`inet_stream_connect`), as one does that is restarted after a signal.
+ */
+int
+our_connect(int fd, const sockaddr *address, socklen_t length)
+{
+	int			errno_before = errno;
+	socklen_t	address_length = length;
+	Call		call = {.function = CONNECT,.fd = fd,.address = address};
+	int			flags;
+	int			error;
+	int			returned;
+
+	if (!is_tcp(fd) || port_of(fd, address, &address_length) < 0 ||
+		(flags = fcntl(fd, F_GETFL)) < 0)
+	{
+		errno = errno_before;
+		return ic_next_connect(fd, address, length);
+	}
+	if (pthread_testcancel != NULL)
+		pthread_testcancel();
+	call.length = address_length;
+	if (flags & O_NONBLOCK)
+		return by_strategy(&call, errno_before);
+
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	returned = by_strategy(&call, errno_before);
+	error = errno;
+	fcntl(fd, F_SETFL, flags);
+	errno = error;
+	if (returned == 0 || (error != EINPROGRESS && error != EALREADY))
+		return returned;
+
+	errno = errno_before;
+	returned = ic_next_connect(fd, address, length);
+	/* The time of SO_SNDTIMEO is over. */
+	if (returned != 0 && errno == EALREADY)
+		errno = error;
+	return returned;
+}

@@ -1,0 +1,51 @@
+# The library for LD_PRELOAD and its command. Included by the Makefile at the top, after what makes the static library.
+
+PRELOAD_LIB = target/preload/libic_listener_preload.so
+PRELOAD_RUN = target/preload/ic_listener_run
+PRELOAD_CFLAGS = -std=gnu11 -O2 -fPIC -fexceptions -fvisibility=hidden -Wall -Wextra -Werror -Iinclude
+
+BINDIR = $(PREFIX)/bin
+
+# The static library as one object, which keeps what is not the API to itself.
+PRELOAD_BASE = $(or $(ONE_OBJECT_LIB),$(STATIC_LIB))
+
+all: preload
+
+.PHONY: all preload install-preload uninstall-preload
+
+preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
+
+# The static library's bind(), listen() and connect() would be the ones that this library exports; so they get other names.
+# The unwinder comes in statically: to load libgcc_s.so takes longer than all the rest of the start.
+$(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(PRELOAD_BASE)
+	@mkdir -p $(@D)
+	$(OBJCOPY) --redefine-sym bind=ic_next_bind --redefine-sym listen=ic_next_listen \
+		--redefine-sym connect=ic_next_connect $(PRELOAD_BASE) $(@D)/library.a
+	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o preload/preload.c
+	$(CC) -shared -static-libgcc $(CFLAGS) $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a -s -Wl,-z,now,-z,relro \
+		-Wl,--gc-sections,--as-needed,--no-undefined,--version-script=preload/exports.map -ldl
+	mv -f $@.new $@
+
+# The command knows where the library is installed, so it is made anew for another LIBDIR.
+$(PRELOAD_RUN): preload/ic_listener_run.c preload/preload.mk target/preload/libdir
+	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl
+	mv -f $@.new $@
+
+target/preload/libdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
+
+FORCE:
+
+install: install-preload
+uninstall: uninstall-preload
+
+install-preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
+	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1"
+	$(INSTALL) -m 755 $(PRELOAD_LIB) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 755 $(PRELOAD_RUN) "$(DESTDIR)$(BINDIR)"
+	$(INSTALL) -m 644 man/ic_listener_run.1 "$(DESTDIR)$(MANDIR)/man1"
+
+uninstall-preload:
+	rm -f "$(DESTDIR)$(LIBDIR)/$(notdir $(PRELOAD_LIB))" "$(DESTDIR)$(BINDIR)/$(notdir $(PRELOAD_RUN))" \
+		"$(DESTDIR)$(MANDIR)/man1/ic_listener_run.1"
