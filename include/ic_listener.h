@@ -251,7 +251,7 @@ typedef struct IcListenerReport
      */
     enum IcListenerCensusSource census_source;
     /*
-     * 1 when every holder was counted. 0 when there were so many that a second did not suffice.
+     * 1 when every holder was counted. 0 when half a second of CPU time did not suffice.
      */
     int census_complete;
     /*
@@ -322,7 +322,7 @@ typedef struct IcListenerCensus
      */
     enum IcListenerCensusSource source;
     /*
-     * 1 when every holder was counted. 0 when there were so many that a second did not suffice.
+     * 1 when every holder was counted. 0 when half a second of CPU time did not suffice.
      */
     int complete;
     /*
@@ -551,8 +551,9 @@ int ic_listener_connect(int fd,
  * options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
  * filled on success and on failure, unless its size is wrong.
  *
- * The call takes about as long as one that finds no port in that range, and stops after a second. It maps 96 KiB
- * of memory meanwhile, has one descriptor open at a time, and does not call malloc(3). Where sock_diag is a module of
+ * The call takes about as long as one that finds no port in that range, and stops after half a second of CPU time. It
+ * never waits for anything. It maps 96 KiB of memory meanwhile, has one descriptor open at a time, and does not call
+ * malloc(3). Where sock_diag is a module of
  * the kernel that is not loaded, the first call loads it, as ss(8) does.
  *
  * Returns 0, or -1 with errno:
