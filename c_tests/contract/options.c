@@ -402,6 +402,28 @@ TEST_KINDS_IN_NETNS(the_host_s_range)
 	expect_equal(report.port_max, 40019);
 }
 
+/* Nine ports in ten are held: most calls are refused some before they win. */
+TEST_IN_NETNS(ports_in_use_are_counted)
+{
+	Neighbour	neighbour = {.address = "::", .listens = true};
+	Ports		held = ports_from_to(40000, 40999);
+	uint32_t	in_use = 0;
+
+	skip_without_ipv6();
+	set_port_range(40000, 40999);
+	for (int port = 40000; port <= 40999; port += 10)
+		held.has[port + port / 10 % 10] = false;
+	hold_ports(&neighbour, &held);
+	for (int i = 0; i < 50; i++)
+	{
+		IcListenerReport report;
+
+		close(opens(&tcp, NULL, &report));
+		in_use += report.ports_in_use;
+	}
+	expect(in_use > 0);
+}
+
 TEST_KINDS_IN_NETNS(everything_reserved)
 {
 
@@ -522,6 +544,7 @@ main(void)
 		test(exactly_these_ports),
 		test(ports_that_are_none),
 		test(the_host_s_range),
+		test(ports_in_use_are_counted),
 		test(everything_reserved),
 		test(privileged_ports),
 		test(unknown_range),
