@@ -16,7 +16,7 @@ use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::kind::Kind;
 use crate::listener::refusal;
-use crate::port_order::{PortOrder, Randoms, seed_for_this_call, window};
+use crate::port_order::{PortOrder, Randoms, window};
 use crate::port_range::{self, Ports, Range};
 use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, set_window, share_a_port, win_a_port};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
@@ -116,7 +116,7 @@ pub(crate) fn bind_fd(
 /// search is short there, and names are tried in what both have in common.
 fn find_port(caller: &mut Caller<'_>, own: &OwnSettings, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     if own.window.is_none() {
-        return win_a_port(caller, None, attempts);
+        return win_a_port(caller, None, attempts).map(|(origin, _)| origin);
     }
     let failure = match caller.socket().bind(&SockAddr::from(caller.address)) {
         Ok(()) if caller.use_port()? => return Ok(PortOrigin::Free),
@@ -222,7 +222,7 @@ fn in_a_window<T>(socket: BorrowedFd<'_>, destination: SocketAddr, system_call: 
     let Some(range) = believed.filter(|_| own.window.is_none()) else {
         return system_call();
     };
-    let window = window(range, CONNECT_WINDOW, Randoms(seed_for_this_call()).next());
+    let window = window(range, CONNECT_WINDOW, Randoms::for_this_call().next());
     set_window(&SockRef::from(&socket), Some(beside(destination.port(), window)));
     let outcome = system_call();
     own.restore_window(socket);
@@ -440,7 +440,7 @@ impl<'a> Caller<'a> {
     /// has no port.
     fn connect_from_some(&mut self, ports: &Ports, attempts: &mut Attempts) -> Result<Option<PortOrigin>, Failure> {
         attempts.begin_pass(ports);
-        for port in PortOrder::new(ports, seed_for_this_call()).take(NAMED_AT_ONCE) {
+        for port in PortOrder::new(ports, Randoms::for_this_call().of_this_process().next()).take(NAMED_AT_ONCE) {
             let mut from = self.address;
             from.set_port(port);
             let answer = match self.socket().bind(&SockAddr::from(from)) {

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::address::{LocalAddress, takes_ipv4_through_ipv6};
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Cause, Failure, Step};
-use crate::port_order::{PortOrder, seed_for_this_call};
+use crate::port_order::{PortOrder, Randoms};
 use crate::port_range::{self, Ports, Range};
 use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, win_a_port};
 use crate::{Attempts, Family, PortOrigin};
@@ -31,10 +31,10 @@ pub(crate) fn tcp_listener(
 ) -> Result<Won, Failure> {
     on_first_family(address, Purpose::Listen, attempts, |address, attempts| {
         let mut listener = Listener { socket: Some(open(address, Type::STREAM)?), address, backlog, retries };
-        let origin = win_a_port(&mut listener, named, attempts)?;
+        let (origin, port) = win_a_port(&mut listener, named, attempts)?;
         let socket = listener.into_socket()?;
-        // Asked for, although most ports were named: a cgroup's program may have changed it.
-        let port = picked_port(&SockRef::from(&socket))?;
+        // Asked for also where it was named: a cgroup's program may have changed it.
+        let port = port.map_or_else(|| picked_port(&SockRef::from(&socket)), Ok)?;
         Ok(Won { socket, family: Family::of(&address), port, origin })
     })
 }
@@ -85,7 +85,7 @@ fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<
 fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) -> Result<Option<Socket>, Failure> {
     let mut socket = open(address, Type::DGRAM)?;
     attempts.begin_pass(ports);
-    for port in PortOrder::new(ports, seed_for_this_call()).take(ports.usable() as usize) {
+    for port in PortOrder::new(ports, Randoms::for_this_call().of_this_process().next()).take(ports.usable() as usize) {
         let answer = bind(&socket, address, port)?;
         attempts.count(answer);
         match answer {

@@ -39,7 +39,7 @@ struct Side {
 }
 
 impl<'a> PortOrder<'a> {
-    /// The order for one call; `seed` should differ between callers, see [`seed_for_this_call`].
+    /// The order for one call; `seed` should differ between callers, see [`Randoms`].
     pub(crate) fn new(ports: &'a Ports, seed: u64) -> Self {
         let odd_offsets = ports.range().span() / 2;
         let even_offsets = ports.range().span() - odd_offsets;
@@ -126,22 +126,42 @@ fn below(random: u32, bound: u32) -> u32 {
     ((u64::from(random) * u64::from(bound)) >> 32) as u32
 }
 
-/// A number that differs between calls, threads and processes: the clock, the process, the stack and a counter of calls.
-///
-/// Nothing here is a secret. The clock does most of it; where it ticks in milliseconds only, the other three keep callers
-/// from following each other from port to port.
-pub(crate) fn seed_for_this_call() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    seed_at(since_epoch.as_nanos() as u64)
-}
+/// Random numbers for one call: what callers do at one moment must differ between them. Nothing here is a secret.
+pub(crate) struct Randoms(u64);
 
-fn seed_at(nanoseconds: u64) -> u64 {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let calls = CALLS.fetch_add(1, Ordering::Relaxed);
-    let on_this_stack = 0u8;
-    mix(nanoseconds)
-        ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
-        ^ mix(u64::from(std::process::id()) << 32 | u64::from(calls))
+impl Randoms {
+    /// From the clock, the stack and a counter of calls: they differ between calls and threads, and between processes as far
+    /// as the clock does.
+    pub(crate) fn for_this_call() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::at(since_epoch.as_nanos() as u64)
+    }
+
+    fn at(nanoseconds: u64) -> Self {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let on_this_stack = 0u8;
+        Self(
+            mix(nanoseconds)
+                ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
+                ^ mix(CALLS.fetch_add(1, Ordering::Relaxed).into()),
+        )
+    }
+
+    /// Makes them differ between processes also where the clock ticks in milliseconds, and children of one parent would
+    /// follow each other from port to port. getpid(2) is a system call, which a call that wins its first port is spared.
+    pub(crate) fn of_this_process(mut self) -> Self {
+        self.tell_process();
+        self
+    }
+
+    pub(crate) fn tell_process(&mut self) {
+        self.0 = mix(self.0 ^ mix(std::process::id().into()));
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        mix(self.0)
+    }
 }
 
 /// A part of the range that is `width` wide, or all of a smaller range, at a place drawn by `random`. It begins at an even
@@ -158,16 +178,6 @@ pub(crate) fn single(range: Range, random: u64) -> Range {
     let odd_offsets = range.span() / 2;
     let offset = if odd_offsets == 0 { 0 } else { 2 * below(random as u32, odd_offsets) + 1 };
     Range::new(range.at_offset(offset), range.at_offset(offset)).unwrap_or(range)
-}
-
-/// Numbers that follow from a seed and look random.
-pub(crate) struct Randoms(pub(crate) u64);
-
-impl Randoms {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(1);
-        mix(self.0)
-    }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes half of the output bits.
@@ -219,8 +229,17 @@ mod tests {
 
     #[test]
     fn calls_have_different_seeds_although_the_clock_stands_still() {
-        let seeds: HashSet<u64> = (0..100).map(|_| seed_at(7)).collect();
-        assert_eq!(seeds.len(), 100);
+        let drawn: HashSet<u64> = (0..100).map(|_| Randoms::at(7).next()).collect();
+        assert_eq!(drawn.len(), 100);
+    }
+
+    #[test]
+    fn processes_have_different_seeds_although_all_else_is_the_same() {
+        let mut here = Randoms(7);
+        here.tell_process();
+        assert_ne!(here.next(), Randoms(7).next());
+        let elsewhere = Randoms(mix(7 ^ mix(u64::from(std::process::id()) + 1))).next();
+        assert_ne!(Randoms(7).of_this_process().next(), elsewhere);
     }
 
     #[test]

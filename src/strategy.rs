@@ -54,7 +54,7 @@ use socket2::{SockAddr, SockRef};
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::listener::refusal;
-use crate::port_order::{self, PortOrder, Randoms, seed_for_this_call};
+use crate::port_order::{self, PortOrder, Randoms};
 use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, PortOrigin};
@@ -107,15 +107,17 @@ pub(crate) trait Seeker {
     fn retries(&self) -> u32;
 }
 
-/// Gives the socket a port, of `named` or else of the host's range, and uses it. Says how the port was won.
+/// Gives the socket a port, of `named` or else of the host's range, and uses it. Says how the port was won, and which it is
+/// where that is known.
 pub(crate) fn win_a_port(
     seeker: &mut impl Seeker,
     named: Option<Range>,
     attempts: &mut Attempts,
-) -> Result<PortOrigin, Failure> {
+) -> Result<(PortOrigin, Option<u16>), Failure> {
     let mut hunt = Hunt::new(seeker, attempts);
-    match named {
+    let origin = match named {
         Some(range) => {
+            hunt.randoms.tell_process();
             let ports = Ports::exactly(range);
             hunt.attempts.in_named_range();
             hunt.attempts.begin_pass(&ports);
@@ -126,7 +128,8 @@ pub(crate) fn win_a_port(
             }
         }
         None => hunt.in_host_range(),
-    }
+    };
+    origin.map(|origin| (origin, hunt.port))
 }
 
 /// Gives the socket a port of these by name and SO_REUSEADDR, free or shared, and uses it.
@@ -136,6 +139,7 @@ pub(crate) fn share_a_port(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let mut hunt = Hunt::new(seeker, attempts);
+    hunt.randoms.tell_process();
     hunt.attempts.begin_pass(ports);
     let order = PortOrder::new(ports, hunt.randoms.next());
     hunt.sweep(ports, order, Host::IsNotAsked)
@@ -148,6 +152,8 @@ struct Hunt<'a, S: Seeker> {
     randoms: Randoms,
     /// Whether the socket has SO_REUSEADDR.
     sharing: bool,
+    /// The port, where it is known already.
+    port: Option<u16>,
 }
 
 /// How an exclusive search ended.
@@ -168,7 +174,7 @@ enum Host {
 
 impl<'a, S: Seeker> Hunt<'a, S> {
     fn new(seeker: &'a mut S, attempts: &'a mut Attempts) -> Self {
-        Self { seeker, attempts, randoms: Randoms(seed_for_this_call()), sharing: false }
+        Self { seeker, attempts, randoms: Randoms::for_this_call(), sharing: false, port: None }
     }
 
     fn in_host_range(&mut self) -> Result<PortOrigin, Failure> {
@@ -176,6 +182,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         if let Search::Won = search {
             return Ok(PortOrigin::Free);
         }
+        self.randoms.tell_process();
         let ports = match self.host_ports(range)? {
             Ok(ports) => ports,
             Err(unreadable) => {
@@ -205,9 +212,12 @@ impl<'a, S: Seeker> Hunt<'a, S> {
                 Err(_) => return Ok((Search::Impossible, None)),
             },
         };
-        for width in FIRST_SEARCH {
+        for (refused, width) in FIRST_SEARCH.into_iter().enumerate() {
             if range.span() <= SMALL_RANGE {
                 return Ok((self.search_in(range)?, read));
+            }
+            if refused == 1 {
+                self.randoms.tell_process();
             }
             let window = match width {
                 1 => port_order::single(range, self.randoms.next()),
@@ -267,6 +277,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             }
             if self.use_port(false)? {
                 self.attempts.count(Answer::Ours);
+                self.port = Some(port);
                 return Ok(Search::Won);
             }
             // The socket's owner had set SO_REUSEADDR, so that another could share the port and listen first.
