@@ -47,7 +47,8 @@ impl LocalAddress {
             Some((address, scope)) => (address, Some(scope)),
         };
         let ip = IpAddr::from_str(address).map_err(|_| Unusable::Text(NOT_NUMERIC))?;
-        if ip.to_canonical().is_multicast() || ip.to_canonical() == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        let canonical = ip.to_canonical();
+        if canonical.is_multicast() || canonical == IpAddr::V4(Ipv4Addr::BROADCAST) {
             return Err(Unusable::Text(NOT_UNICAST));
         }
         match (ip, scope) {

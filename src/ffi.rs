@@ -541,7 +541,7 @@ unsafe fn open<S: IntoRawFd>(
             return Err(refusal("port and fd must not be the same pointer"));
         }
         // SAFETY: the caller promises that options is NULL or points to options with the size set.
-        let opened = acquire(&unsafe { options_from_c(options) }?)?;
+        let opened = acquire(&unsafe { options_from_c(options) }?.timed(!report.is_null()))?;
         // With a socket in hand, which the unwinding has to close.
         if cfg!(ic_listener_test_panic) {
             panic!("asked for by a test");
@@ -575,7 +575,7 @@ unsafe fn call(
     by_strategy: impl FnOnce(BorrowedFd<'_>, &mut Attempts) -> Result<PortOrigin, Failure>,
 ) -> c_int {
     let act = || {
-        in_time(|attempts| {
+        in_time(!report.is_null(), |attempts| {
             if fd < 0 {
                 let error = std::io::Error::from_raw_os_error(libc::EBADF);
                 return Err(Failure::system_call(Step::Socket, error));

@@ -73,7 +73,7 @@ const PROBES: usize = 16;
 const SMALL_RANGE: u32 = 64;
 
 /// A search in a window takes microseconds. One that takes longer was made in the whole range, because the window was
-/// outside it; then the range has to be read.
+/// outside it; then the range has to be read. (The first search is not timed: most calls make no other.)
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// After so many refusals for want of privilege and nothing else, port 0 is asked for before the rest.
@@ -223,12 +223,12 @@ impl<'a, S: Seeker> Hunt<'a, S> {
                 1 => port_order::single(range, self.randoms.next()),
                 width => port_order::window(range, width, self.randoms.next()),
             };
-            let asked_at = Instant::now();
+            let asked_at = (refused > 0).then(Instant::now);
             match self.search_in(window)? {
                 Search::Taken => {}
                 ended => return Ok((ended, read)),
             }
-            if asked_at.elapsed() > PATIENCE {
+            if asked_at.is_some_and(|asked_at| asked_at.elapsed() > PATIENCE) {
                 break;
             }
             if !port_range::host_range_was_read() {
