@@ -357,7 +357,7 @@ pub unsafe extern "C" fn ic_listener_bind(
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for; libc's bind() looks at the same bytes.
     unsafe {
-        call(fd, report, |socket, attempts| match sock_addr(address, length) {
+        call(fd, Step::Bind, report, |socket, attempts| match sock_addr(address, length) {
             Some(address) => bind_fd(socket, &address, attempts),
             None => of_libc(Step::Bind, libc::bind(fd, address, length)),
         })
@@ -383,7 +383,7 @@ pub unsafe extern "C" fn ic_listener_bind(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *mut IcListenerReport) -> c_int {
     // SAFETY: the caller's promise is the one asked for.
-    unsafe { call(fd, report, |socket, attempts| listen_fd(socket, backlog, attempts)) }
+    unsafe { call(fd, Step::Listen, report, |socket, attempts| listen_fd(socket, backlog, attempts)) }
 }
 
 /// connect(2) for a socket that the caller made: same arguments, same return value, same errno, EINPROGRESS and EINTR
@@ -431,7 +431,7 @@ pub unsafe extern "C" fn ic_listener_connect(
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for; libc's connect() looks at the same bytes.
     unsafe {
-        call(fd, report, |socket, attempts| match sock_addr(address, length) {
+        call(fd, Step::Connect, report, |socket, attempts| match sock_addr(address, length) {
             Some(address) => connect_fd(socket, &address, attempts),
             None => of_libc(Step::Connect, libc::connect(fd, address, length)),
         })
@@ -575,6 +575,7 @@ unsafe fn open<S: IntoRawFd>(
 /// `report` is NULL or points to a report with the size set.
 unsafe fn call(
     fd: c_int,
+    step: Step,
     report: *mut IcListenerReport,
     by_strategy: impl FnOnce(BorrowedFd<'_>, &mut Attempts) -> Result<PortOrigin, Failure>,
 ) -> c_int {
@@ -582,7 +583,7 @@ unsafe fn call(
         in_time(|attempts| {
             if fd < 0 {
                 let error = std::io::Error::from_raw_os_error(libc::EBADF);
-                return Err(Failure::system_call(Step::Socket, error));
+                return Err(Failure::system_call(step, error));
             }
             if cfg!(ic_listener_test_panic) {
                 panic!("asked for by a test");
