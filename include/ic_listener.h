@@ -472,7 +472,9 @@ int ic_listener_share_port(int fd);
  * and sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet. IP_LOCAL_PORT_RANGE is obeyed.
  *
  * Two options change: SO_REUSEADDR is set when the port is a shared one, and IP_BIND_ADDRESS_NO_PORT, which means nothing
- * to a bound socket, is set to tell ic_listener_listen() that the caller did not choose the port.
+ * to a bound socket, tells ic_listener_listen() whose choice the port was: set for a port that this call found, cleared for
+ * one that the caller named. (Who sets it himself and names a port with bind(2) has to clear it before
+ * ic_listener_listen().)
  *
  * report may be NULL. On failure errno is bind(2)'s, and the socket is unbound as it was: EADDRINUSE when no port of the
  * range can be had, EINVAL also for a report with a size that is too small. fd stays the caller's.
@@ -529,12 +531,14 @@ int ic_listener_listen(int fd,
  * and extension headers, the owner of O_ASYNC's signals, and duplicates of the descriptor, which keep the old socket. An
  * option that may not be set again (for want of CAP_NET_ADMIN, say) makes the call fail with EPERM.
  *
- * The call is async-signal-safe, as connect(2) is: it waits for no lock, allocates nothing, and uses at most 12 KiB of
+ * The call is async-signal-safe, as connect(2) is: it waits for no lock, allocates nothing, and uses at most 8 KiB of
  * stack. It may be made from any thread. It blocks if and only if connect(2) would, and connects once: a blocking call that
  * a signal interrupts returns EINTR, and the connection goes on.
  *
- * report may be NULL. On failure fd is still a socket of the same kind, without a port if it had none: EADDRNOTAVAIL when no
- * port can be had. One descriptor has to be free for an exchange, or errno is EMFILE. fd stays the caller's.
+ * report may be NULL. On failure fd is still a socket of the same kind: EADDRNOTAVAIL when no port can be had. If it had no
+ * port it has none, and an address that it was bound to is still bound. There are two exceptions. One descriptor has to be
+ * free for an exchange; if there is none, errno is EMFILE, and the socket may be bound to the port that was named last. And
+ * a non-blocking connection that fails after EINPROGRESS keeps a port that was named for it. fd stays the caller's.
  *
  * Pointers: As for ic_listener_bind().
  */

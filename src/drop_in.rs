@@ -161,9 +161,12 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
     if has_port && !marked {
         return Err(failure);
     }
+    if marked && !mark(socket, false) {
+        // bind() would give it no port.
+        return Err(failure);
+    }
     address.set_port(PICK);
     *attempts = Attempts::on(Purpose::Listen, &address);
-    mark(socket, false);
     let own = OwnSettings::put_aside(socket);
     let mut caller = Caller::new(socket, address, Use::Listen(backlog));
     let outcome = if has_port {
@@ -377,9 +380,9 @@ impl OwnSettings {
 
 /// Marks the socket as one whose port [`bind_fd`] chose, so that [`listen_fd`] may choose another one. IP_BIND_ADDRESS_NO_PORT
 /// (Linux 4.2) means nothing to a socket that is bound, and nobody sets it on one.
-fn mark(socket: BorrowedFd<'_>, marked: bool) {
+fn mark(socket: BorrowedFd<'_>, marked: bool) -> bool {
     let value = OptionValue::number(u32::from(marked));
-    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &value);
+    sys::set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &value).is_ok()
 }
 
 fn is_marked(socket: BorrowedFd<'_>) -> bool {

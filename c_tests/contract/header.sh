@@ -37,12 +37,16 @@ main(void)
 	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 	IcListenerStep step = IC_LISTENER_STEP_NONE;
 	IcListenerPortOrigin origin = IC_LISTENER_PORT_ORIGIN_NONE;
+	static struct sockaddr address;
 	int			port;
 	int			fd;
 
 	if (ic_listener_open_tcp(&options, &port, &fd, &report) != 0 ||
 		ic_listener_open_udp(&options, &port, &fd, &report) != 0 ||
 		setup_listener(&port, &fd) != 0 || ic_listener_share_port(fd) != 0 ||
+		ic_listener_bind(fd, &address, sizeof(address), &report) != 0 ||
+		ic_listener_listen(fd, 128, &report) != 0 ||
+		ic_listener_connect(fd, &address, sizeof(address), NULL) != 0 ||
 		ic_listener_census(&options, &census) != 0)
 		return 1;
 	return report.step == step && report.origin != origin &&

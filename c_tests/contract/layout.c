@@ -8,6 +8,7 @@
  * C11 spelling.
  */
 #include <assert.h>
+#include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,6 +162,12 @@ static int	(*const open_tcp) (const IcListenerOptions *, int *, int *,
 static int	(*const open_udp) (const IcListenerOptions *, int *, int *,
 							   IcListenerReport *) = ic_listener_open_udp;
 static int	(*const share_port) (int) = ic_listener_share_port;
+static int	(*const bind_port) (int, const struct sockaddr *, socklen_t,
+								IcListenerReport *) = ic_listener_bind;
+static int	(*const listen_on) (int, int, IcListenerReport *) =
+ic_listener_listen;
+static int	(*const connect_from) (int, const struct sockaddr *, socklen_t,
+								   IcListenerReport *) = ic_listener_connect;
 static int	(*const count_holders) (const IcListenerOptions *,
 									IcListenerCensus *) = ic_listener_census;
 static const char *(*const step_name) (int) = ic_listener_step_name;
@@ -185,6 +192,13 @@ sizes_are_the_library_s(void **state)
 	assert_string_equal(step_name(report.step), "arguments");
 	assert_int_equal(setup(NULL, NULL), -1);
 	assert_int_equal(share_port(-1), -1);
+	report.message[0] = '\0';
+	assert_int_equal(bind_port(-1, NULL, 0, &report), -1);
+	assert_int_equal(report.error, EBADF);
+	assert_int_equal(listen_on(-1, 0, &report), -1);
+	assert_int_equal(connect_from(-1, NULL, 0, &report), -1);
+	assert_string_equal(step_name(report.step), "connect");
+	assert_string_equal(step_name(IC_LISTENER_STEP_CONNECT), "connect");
 	assert_int_equal(count_holders(&options, &census), -1);
 	assert_non_null(strstr(census.message, "port_min"));
 	assert_string_equal(version(), IC_LISTENER_VERSION);

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/.. disable=SC1091
 . ./harness/tap.sh
 
-programs=(demo conformance unit_wrap panic)
+programs=(demo conformance unit_wrap drop_in_faults panic)
 
 command -v valgrind >/dev/null || {
 	skip valgrind "valgrind is missing: apt-get install valgrind"
