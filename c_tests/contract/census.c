@@ -10,9 +10,7 @@
 #define _GNU_SOURCE
 
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/netlink.h>
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -20,8 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -530,26 +526,6 @@ kernel_shows_bound(void)
 	return major > 6 || (major == 6 && minor >= 8);
 }
 
-/* From now on socket() of that family fails. */
-static void
-deny_family(int family, int error)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-				 offsetof(struct seccomp_data, args[0])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, family, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {lengthof(code), code};
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-		skip_child("seccomp filters: a kernel with CONFIG_SECCOMP_FILTER");
-}
-
 static Source
 by_netlink(void)
 {
@@ -572,7 +548,7 @@ by_proc(void)
 {
 	Source		source = {"/proc", IC_LISTENER_CENSUS_SOURCE_PROC, false};
 
-	deny_family(AF_NETLINK, EPERM);
+	refuse_call(SYS_socket, 0, AF_NETLINK, EPERM);
 	return source;
 }
 
@@ -958,22 +934,6 @@ expect_no_census(const IcListenerCensus *census, int error)
 	expect(strlen(census->message) > 0);
 }
 
-static void
-hide(const char *directory)
-{
-	require(mount("none", directory, "tmpfs", 0, NULL) == 0, "%s: %s",
-			directory, strerror(errno));
-}
-
-static void
-hide_proc(void)
-{
-	require(unshare(CLONE_NEWNS) == 0 &&
-			mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0,
-			"a mount namespace: %s", strerror(errno));
-	hide("/proc");
-}
-
 /* Netlink needs no /proc. The range has to be named, as nothing else tells it. */
 TEST_IN_NETNS(without_proc_netlink_is_enough)
 {
@@ -984,7 +944,8 @@ TEST_IN_NETNS(without_proc_netlink_is_enough)
 	make(LISTEN, IPV4, PORT_MIN, false);
 	make(TIME_WAIT, IPV4, PORT_MIN + 1, false);
 	poll(NULL, 0, 150);			/* the range is remembered for 100 ms */
-	hide_proc();
+	enter_mount_namespace();
+	mount_empty_over("/proc");
 	expect_equal(ic_listener_census(NULL, &census), -1);
 	expect_equal(errno, ENOENT);
 	expect_no_census(&census, ENOENT);
@@ -1007,8 +968,9 @@ TEST_IN_NETNS(without_either_source_the_message_is_short)
 
 	options.port_min = options.port_max = PORT_MIN;
 	make(LISTEN, IPV4, PORT_MIN, false);
-	deny_family(AF_NETLINK, EACCES);
-	hide_proc();
+	refuse_call(SYS_socket, 0, AF_NETLINK, EACCES);
+	enter_mount_namespace();
+	mount_empty_over("/proc");
 	expect_equal(ic_listener_census(&options, &census), -1);
 	expect_equal(errno, ENOENT);
 	expect_no_census(&census, ENOENT);

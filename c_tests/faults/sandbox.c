@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
@@ -536,28 +535,6 @@ TEST_IN_NETNS(a_hook_leaves_bound_what_connect_named)
 	expect_equal(local_port(fd), PORT_MIN + 7);
 }
 
-/*
- * seccomp: a system call whose nth argument has that value fails.
- */
-static void
-refuse(int call, int argument, int value, int error)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-				 offsetof(struct seccomp_data, args[argument])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {lengthof(code), code};
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-		skip_child("a seccomp filter: a kernel with CONFIG_SECCOMP_FILTER");
-}
-
 /* The words of the kernel, and of those who speak in its place. */
 static const int no_family[] = {
 	EAFNOSUPPORT, EPERM, EACCES, EPROTONOSUPPORT, EOPNOTSUPP, ENOSYS,
@@ -575,7 +552,7 @@ TEST_IN_NETNS(ipv6_is_refused_in_any_word)
 			wait_for_child(pid);
 			continue;
 		}
-		refuse(SYS_socket, 0, AF_INET6, no_family[index]);
+		refuse_call(SYS_socket, 0, AF_INET6, no_family[index]);
 		for_each_kind(kind)
 		{
 			Call		call;
@@ -603,7 +580,7 @@ TEST_IN_NETNS(ipv6_is_not_given_up_for_want_of_anything_else)
 			wait_for_child(pid);
 			continue;
 		}
-		refuse(SYS_socket, 0, AF_INET6, wants[index]);
+		refuse_call(SYS_socket, 0, AF_INET6, wants[index]);
 		for_each_kind(kind)
 		{
 			Call		call = open_socket(kind, NULL);
@@ -630,7 +607,7 @@ TEST_IN_NETNS(ipv6_only_may_not_be_cleared)
 			wait_for_child(pid);
 			continue;
 		}
-		refuse(SYS_setsockopt, 2, IPV6_V6ONLY, words[index]);
+		refuse_call(SYS_setsockopt, 2, IPV6_V6ONLY, words[index]);
 		for_each_kind(kind)
 		{
 			Call		call;
@@ -677,7 +654,7 @@ TEST(every_errno_has_words)
 			wait_for_child(pid);
 			continue;
 		}
-		refuse(SYS_socket, 0, AF_INET, error);
+		refuse_call(SYS_socket, 0, AF_INET, error);
 		call = open_listener(&options);
 		expect_failed(&call, error);
 		snprintf(expected, sizeof(expected), "socket: %s", strerror(error));

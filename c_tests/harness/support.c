@@ -10,9 +10,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -111,4 +117,39 @@ drop_privileges(void)
 	memset(none, 0, sizeof(none));
 	require(syscall(SYS_capset, &header, none) == 0, "capset: %s",
 			strerror(errno));
+}
+
+void
+refuse_call(int call, int argument, int value, int error)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+				 offsetof(struct seccomp_data, args[argument])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		skip_child("a seccomp filter: a kernel with CONFIG_SECCOMP_FILTER");
+}
+
+void
+enter_mount_namespace(void)
+{
+	if (unshare(CLONE_NEWNS) != 0)
+		skip_child("a mount namespace: run as root with CAP_SYS_ADMIN");
+	require(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0,
+			"mount: %s", strerror(errno));
+}
+
+void
+mount_empty_over(const char *directory)
+{
+	require(mount("none", directory, "tmpfs", 0, NULL) == 0,
+			"tmpfs on %s: %s", directory, strerror(errno));
 }

@@ -1,7 +1,7 @@
 /*
  * support.h
- *		What a process has and may do: its open fds, its privileges, numbers
- *		from /proc.
+ *		What a process has, may do, and sees: its open fds, its privileges,
+ *		refused system calls, hidden directories, numbers from /proc.
  */
 #ifndef SUPPORT_H
 #define SUPPORT_H
@@ -42,5 +42,18 @@ extern bool become_another_user(void);
  * that is possible.
  */
 extern void drop_privileges(void);
+
+/*
+ * From now on a system call whose nth argument (from 0) has that value fails
+ * with the error: a seccomp filter. A SKIP where there are none.
+ */
+extern void refuse_call(int call, int argument, int value, int error);
+
+/*
+ * The process goes to a mount namespace of its own, which ends with it; a SKIP
+ * where there can be none. In there, an empty file system hides a directory.
+ */
+extern void enter_mount_namespace(void);
+extern void mount_empty_over(const char *directory);
 
 #endif							/* SUPPORT_H */

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,23 +314,6 @@ ports_that_need_privilege_are_passed_over(void **state)
 {
 	(void) state;
 	assert_passes_in_netns(pass_over_privileged_ports, NULL);
-}
-
-/* In a mount namespace of its own, which ends with this process. */
-static void
-enter_mount_namespace(void)
-{
-	if (unshare(CLONE_NEWNS) != 0)
-		skip_child("a mount namespace: run as root with CAP_SYS_ADMIN");
-	require(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0,
-			"mount: %s", strerror(errno));
-}
-
-static void
-mount_empty_over(const char *directory)
-{
-	require(mount("none", directory, "tmpfs", 0, NULL) == 0,
-			"tmpfs on %s: %s", directory, strerror(errno));
 }
 
 static void

@@ -1,0 +1,352 @@
+/*
+ * ic_ports.c
+ *		The program that an operator runs on the bad day: what it prints, what
+ *		it says of ports that can be had, its exit status, and that it leaves
+ *		nothing behind.
+ */
+#define _GNU_SOURCE
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "test.h"
+
+#define PORT_MIN 40000
+#define PORT_MAX 40063
+#define PORTS (PORT_MAX - PORT_MIN + 1)
+
+/* From the top, where the tests are run. */
+#ifndef PROGRAM
+#define PROGRAM "target/programs/release/ic_ports"
+#endif
+
+/* What one run gave. */
+typedef struct Run
+{
+	int			status;
+	char		output[16384];
+	char		errors[4096];
+} Run;
+
+static void
+read_all(int fd, char *text, size_t size)
+{
+	size_t		length = 0;
+	ssize_t		more;
+
+	while ((more = read(fd, text + length, size - 1 - length)) > 0)
+		length += more;
+	text[length] = '\0';
+	close(fd);
+}
+
+#define MAX_ARGUMENTS 8
+
+static Run
+run(const char *const *arguments)
+{
+	static char program[] = PROGRAM;
+	char	   *argv[MAX_ARGUMENTS + 2] = {program};
+	int			output[2];
+	int			errors[2];
+	Run			result;
+	int			status;
+	int			pid;
+
+	for (int i = 0; arguments[i] != NULL; i++)
+		argv[i + 1] = strdup(arguments[i]);
+	require(pipe2(output, O_CLOEXEC) == 0 && pipe2(errors, O_CLOEXEC) == 0,
+			"pipe: %s", strerror(errno));
+	pid = fork_child();
+	if (pid == 0)
+	{
+		dup2(output[1], STDOUT_FILENO);
+		dup2(errors[1], STDERR_FILENO);
+		execv(program, argv);
+		skip_child("%s: make", program);
+	}
+	close(output[1]);
+	close(errors[1]);
+	read_all(output[0], result.output, sizeof(result.output));
+	read_all(errors[0], result.errors, sizeof(result.errors));
+	expect(waitpid(pid, &status, 0) == pid);
+	require(WIFEXITED(status), "ended with status 0x%x: %s", status,
+			result.errors);
+	result.status = WEXITSTATUS(status);
+	if (result.status == 77)
+		_exit(77);				/* the SKIP above */
+	return result;
+}
+
+#define RUN(...) run((const char *const[]) {__VA_ARGS__, NULL})
+#define RUN_PLAIN() run((const char *const[]) {NULL})
+
+/* Holds a port, of which no process is shown more than one. */
+static int
+hold(int port, bool reuse_address, bool listens)
+{
+	Neighbour	neighbour = {
+		.address = "0.0.0.0",.reuse_address = reuse_address,
+		.listens = listens
+	};
+	int			fd = open_neighbour(&neighbour, port);
+
+	require(fd >= 0, "port %d: %s", port, strerror(errno));
+	return fd;
+}
+
+/* In TIME_WAIT, with SO_REUSEADDR or not. */
+static void
+leave_in_time_wait(int port, bool reuse_address)
+{
+	int			listener = hold(port, reuse_address, true);
+
+	leave_time_wait(listener, "127.0.0.1");
+	close(listener);
+}
+
+static Run
+expect_status(Run result, int status)
+{
+	require(result.status == status, "status %d: %s%s", result.status,
+			result.output, result.errors);
+	return result;
+}
+
+/* Some of everything: each can be had, shared, or neither. */
+static void
+fill_range(void)
+{
+	set_port_range(PORT_MIN, PORT_MAX);
+	set_sysctl("net.ipv4.ip_local_reserved_ports", "40060-40063,50000");
+	for (int i = 0; i < 20; i++)
+		leave_in_time_wait(PORT_MIN + i, true);
+	for (int i = 20; i < 25; i++)
+		leave_in_time_wait(PORT_MIN + i, false);
+	for (int i = 25; i < 28; i++)
+		hold(PORT_MIN + i, true, false);
+	for (int i = 28; i < 30; i++)
+		hold(PORT_MIN + i, false, false);
+	for (int i = 30; i < 31; i++)
+		hold(PORT_MIN + i, true, true);
+	hold(40060, true, true);
+}
+
+TEST_IN_NETNS(the_verdict_is_what_can_be_had)
+{
+	IcListenerCensus before = IC_LISTENER_CENSUS_INIT;
+	IcListenerCensus after = IC_LISTENER_CENSUS_INIT;
+	Run			result;
+	int			had = 0;
+
+	fill_range();
+	expect_equal(ic_listener_census(NULL, &before), 0);
+	result = expect_status(RUN_PLAIN(), 0);
+	expect(strlen(result.errors) == 0);
+	expect_in(result.output,
+			  "ports       40000-40063 (net.ipv4.ip_local_port_range), "
+			  "4 of them reserved\n"
+			  "address     all of this host\n");
+	expect_in(result.output, "\n         1  listeners\n");
+	expect_in(result.output, "\n        25  TIME_WAIT, the next is free in ");
+	expect_in(result.output, "\n\na listener can be had: "
+			  "yes, 29 free, 23 by sharing\n"
+			  "a connection can be made: yes\n");
+
+	/* Nothing is left behind. */
+	expect_equal(ic_listener_census(NULL, &after), 0);
+	expect_equal(after.ports_time_wait, before.ports_time_wait);
+	expect_equal(after.ports_listening, before.ports_listening);
+	expect_equal(after.ports_bound, before.ports_bound);
+	expect_equal(after.ports_unheld, before.ports_unheld);
+
+	/* As many listeners as were promised, and then no more. */
+	while (open_listener(NULL).returned == 0)
+		had++;
+	expect_equal(had, 29 + 23);
+	result = expect_status(RUN_PLAIN(), 1);
+	expect_in(result.output, "\na listener can be had: no, no port to listen "
+			  "on in 40000-40063: 60 tried, 60 in use\n");
+}
+
+TEST_IN_NETNS(options_choose_the_ports_and_the_address)
+{
+	Run			result;
+
+	fill_range();
+	result = expect_status(RUN("-p", "40028-40031"), 0);
+	expect_in(result.output, "ports       40028-40031\n");
+	expect_in(result.output, "can be had: yes, 1 free, 0 by sharing\n");
+	require(strstr(result.output, "a connection") == NULL, "%s",
+			result.output);
+	result = expect_status(RUN("--ports", "40030"), 1);
+	expect_in(result.output, "no port to listen on in 40030-40030: "
+			  "1 tried, 1 in use");
+	result = expect_status(RUN("--ports=40060-40061", "--address=::1"), 0);
+	expect_in(result.output, "address     ::1\n");
+	expect_in(result.output, "can be had: yes, 2 free, 0 by sharing\n");
+	result = expect_status(RUN("-a", "192.0.2.1"), 1);
+	expect_in(result.output, "no, 192.0.2.1 is not an address of this host\n");
+}
+
+TEST_IN_NETNS(json_has_it_all)
+{
+	Run			result;
+
+	fill_range();
+	result = expect_status(RUN("--json"), 0);
+	expect_in(result.output, "{\n  \"address\": null,\n  \"range\": {\n"
+			  "    \"min\": 40000,\n    \"max\": 40063,\n"
+			  "    \"ports\": 60,\n    \"reserved\": 4,\n"
+			  "    \"named\": false\n  },\n");
+	expect_in(result.output, "    \"listening\": 1,\n");
+	expect_in(result.output, "    \"time_wait\": 25,\n");
+	expect_in(result.output, "  \"holders_error\": null,\n");
+	expect_in(result.output, "    \"not_seen\": 0\n");
+	expect_in(result.output, "  \"listener\": {\n    \"answer\": \"yes\",\n"
+			  "    \"free\": 29,\n    \"by_sharing\": 23\n  },\n");
+	expect_in(result.output, "  \"connection\": {\n    \"connect\": {\n"
+			  "      \"answer\": \"yes\"\n    },\n"
+			  "    \"ic_listener_connect\": {\n"
+			  "      \"answer\": \"yes\"\n    }\n  }\n}\n");
+
+	result = expect_status(RUN("-j", "-p", "40030"), 1);
+	expect_in(result.output, "  \"listener\": {\n    \"answer\": \"no\",\n"
+			  "    \"reason\": \"no port to listen on in ");
+	expect_in(result.output, "  \"connection\": null\n");
+}
+
+/* The greatest holders first; only one's own are seen by an ordinary user. */
+TEST_IN_NETNS(processes_are_named)
+{
+	static const int numbers[] = {2, 5, 1};
+	Run			result;
+	int			pids[lengthof(numbers)];
+	int			port = PORT_MIN;
+	char		expected[128];
+
+	set_port_range(PORT_MIN, PORT_MAX);
+	for (size_t i = 0; i < lengthof(numbers); i++)
+	{
+		Neighbour	neighbour = {.address = "::",.listens = true};
+		Ports		ports = ports_from_to(port, port + numbers[i] - 1);
+
+		pids[i] = hold_ports(&neighbour, &ports);
+		port += numbers[i];
+	}
+	result = expect_status(RUN_PLAIN(), 0);
+	snprintf(expected, sizeof(expected), "\nports held  by process\n"
+			 "         5  ic_ports (%d)\n         2  ic_ports (%d)\n"
+			 "         1  ic_ports (%d)\n\n", pids[1], pids[0], pids[2]);
+	expect_in(result.output, expected);
+
+	if (!become_another_user())
+		skip_child("another user: run as root");
+	result = expect_status(RUN_PLAIN(), 0);
+	expect_in(result.output, "\nports held  by process\n"
+			  "         8  others that cannot be seen");
+}
+
+/* The two halves of the answer do not depend on each other. */
+TEST_IN_NETNS(what_cannot_be_seen_is_said)
+{
+	Run			result;
+
+	set_port_range(PORT_MIN, PORT_MAX);
+	hold(PORT_MIN, false, true);
+	refuse_call(SYS_socket, 0, AF_NETLINK, EPERM);
+	result = expect_status(RUN_PLAIN(), 0);
+	expect_in(result.output, "\nseen by     /proc/net/tcp\n");
+	expect_in(result.output, "\n         1  listeners\n");
+	expect_in(result.output, "can be had: yes, 63 free, 0 by sharing\n");
+
+	enter_mount_namespace();
+	mount_empty_over("/proc");
+	result = expect_status(RUN("-p", "40000-40001"), 0);
+	expect_in(result.output, "who holds the ports cannot be seen: ");
+	expect_in(result.output, "a listener can be had: yes");
+	result = expect_status(RUN("-p", "40000", "--json"), 1);
+	expect_in(result.output, "  \"holders\": null,\n  \"holders_error\": \"");
+}
+
+/* Too few descriptors say nothing about ports. */
+TEST_IN_NETNS(what_cannot_be_told_is_3)
+{
+	Run			result;
+
+	set_port_range(PORT_MIN, PORT_MAX);
+	expect_status(RUN_PLAIN(), 0);
+	refuse_call(SYS_socket, 1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+				EMFILE);
+	result = expect_status(RUN_PLAIN(), 3);
+	expect_in(result.output, "a listener can be had: unknown, socket: "
+			  "Too many open files\n");
+}
+
+TEST(output_that_is_lost_is_3)
+{
+	int			status = system(PROGRAM " >/dev/full 2>/dev/null");
+
+	if (WEXITSTATUS(status) == 127)
+		skip_child("%s: make", PROGRAM);
+	expect_equal(WEXITSTATUS(status), 3);
+	status = system("bash -c 'set -o pipefail; " PROGRAM
+					" | true' 2>/dev/null");
+	expect(WEXITSTATUS(status) == 3 || WEXITSTATUS(status) == 0);
+}
+
+TEST(bad_arguments_get_a_usage_line_and_2)
+{
+	static const char *const bad[][3] = {
+		{"-x", NULL}, {"--nosuch", NULL}, {"word", NULL}, {"-p", NULL},
+		{"-a", NULL}, {"-p", "0-7", NULL}, {"-p", "7-6", NULL},
+		{"-p", "1-65536", NULL}, {"-p", "a", NULL}, {"-p", "", NULL},
+		{"-p", "1-2-3", NULL}, {"-a", "localhost", NULL}, {"-a", "", NULL},
+		{"-a", "224.0.0.1", NULL}, {"-a", "fe80::1", NULL},
+		{"--json=yes", NULL},
+	};
+
+	for (size_t i = 0; i < lengthof(bad); i++)
+	{
+		Run			result;
+
+		now_doing("%s %s", bad[i][0], bad[i][1]);
+		result = expect_status(run(bad[i]), 2);
+		expect_equal(strlen(result.output), 0);
+		expect(strncmp(result.errors, "ic_ports: ", 10) == 0);
+		expect_in(result.errors, "\nusage: ic_ports [-a ADDRESS] "
+				  "[-p MIN-MAX] [-j]\n");
+	}
+}
+
+TEST(help_and_version)
+{
+	Run			result = expect_status(RUN("--help"), 0);
+
+	expect_in(result.output, "usage: ic_ports [-a ADDRESS] [-p MIN-MAX] "
+			  "[-j]\n");
+	expect_in(result.output, "exit status: 0 ");
+	result = expect_status(RUN("-V"), 0);
+	expect(strcmp(result.output, "ic_ports " IC_LISTENER_VERSION "\n") == 0);
+}
+
+int
+main(void)
+{
+	return run_all(
+		test(the_verdict_is_what_can_be_had),
+		test(options_choose_the_ports_and_the_address),
+		test(json_has_it_all),
+		test(processes_are_named),
+		test(what_cannot_be_seen_is_said),
+		test(what_cannot_be_told_is_3),
+		test(output_that_is_lost_is_3),
+		test(bad_arguments_get_a_usage_line_and_2),
+		test(help_and_version));
+}
