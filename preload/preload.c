@@ -133,42 +133,32 @@ is_readable(int fd, const void *bytes)
 }
 
 /*
- * The port of an IPv4 or IPv6 address that the kernel would take for this
- * socket, or -1. *length becomes that of the address alone.
+ * Whether this is an IPv4 or IPv6 address that the kernel would take for this
+ * socket. *length becomes that of the address alone.
  */
-static int
-port_of(int fd, const sockaddr *address, socklen_t *length)
+static bool
+is_address(int fd, const sockaddr *address, socklen_t *length)
 {
-	struct sockaddr_in head;
-	socklen_t	full;
-	socklen_t	least;
+	sa_family_t family;
+	socklen_t	full = sizeof(struct sockaddr_in);
+	socklen_t	least = full;
 
-	if (*length < sizeof(struct sockaddr_in) ||
-		*length > sizeof(struct sockaddr_storage) || !is_readable(fd, address))
-		return -1;
-	memcpy(&head, address, 8);
-	switch (head.sin_family)
+	if (*length < least || *length > sizeof(struct sockaddr_storage) ||
+		!is_readable(fd, address))
+		return false;
+	memcpy(&family, &address->sa_family, sizeof(family));
+	if (family == AF_INET6)
 	{
-		case AF_INET:
-			full = least = sizeof(struct sockaddr_in);
-			break;
-		case AF_INET6:
-			full = sizeof(struct sockaddr_in6);
-			least = full - sizeof(uint32_t);	/* without the scope, RFC 2133 */
-			break;
-		default:
-			return -1;
+		full = sizeof(struct sockaddr_in6);
+		least = full - sizeof(uint32_t);	/* without the scope, RFC 2133 */
 	}
-	if (*length < least ||
-		head.sin_family != option(fd, SOL_SOCKET, SO_DOMAIN))
-		return -1;
+	if (*length < least || family != option(fd, SOL_SOCKET, SO_DOMAIN))
+		return false;
 	if (*length > full)
 		*length = full;
 	/* sin_zero is nobody's to look at, the end of an IPv6 address is. */
-	if (head.sin_family == AF_INET6 &&
-		!is_readable(fd, (const char *) address + *length - 8))
-		return -1;
-	return ntohs(head.sin_port);
+	return family == AF_INET ||
+		is_readable(fd, (const char *) address + *length - 8);
 }
 
 typedef enum Function
@@ -264,8 +254,8 @@ by_strategy(const Call *call, int errno_before)
 }
 
 /*
- * Port 0 is what the strategy is for, unless the program has confined the
- * choice of the port itself (as libic_listener does, in a program that has it).
+ * Not where the program has confined the choice of a port itself, as
+ * libic_listener does in a program that has it.
  */
 int
 our_bind(int fd, const sockaddr *address, socklen_t length)
@@ -273,7 +263,7 @@ our_bind(int fd, const sockaddr *address, socklen_t length)
 	int			errno_before = errno;
 	socklen_t	address_length = length;
 
-	if (!is_tcp(fd) || port_of(fd, address, &address_length) != 0 ||
+	if (!is_tcp(fd) || !is_address(fd, address, &address_length) ||
 		option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
 	{
 		errno = errno_before;
@@ -316,7 +306,7 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 	int			error;
 	int			returned;
 
-	if (!is_tcp(fd) || port_of(fd, address, &address_length) < 0 ||
+	if (!is_tcp(fd) || !is_address(fd, address, &address_length) ||
 		(flags = fcntl(fd, F_GETFL)) < 0)
 	{
 		errno = errno_before;

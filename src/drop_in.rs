@@ -258,12 +258,15 @@ fn name_ports(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
-    let local = match reference.local_addr().ok().and_then(|local| local.as_socket()) {
-        // The caller chose the port, and the connection exists already.
-        Some(local) if local.port() != PICK => return Err(failure),
-        Some(local) => local,
-        None => return Err(failure),
+    let Some(mut local) = reference.local_addr().ok().and_then(|local| local.as_socket()) else {
+        return Err(failure);
     };
+    let has_port = local.port() != PICK;
+    if has_port && !is_marked(socket) {
+        // The caller chose the port, and the connection exists already.
+        return Err(failure);
+    }
+    local.set_port(PICK);
     let source = match source_towards(socket, local, address) {
         // There is no way to the destination, whatever the port.
         Err(error) if error.raw_os_error() != Some(libc::EAGAIN) => return Err(failure),
@@ -288,6 +291,9 @@ fn name_ports(
     // Only so can an address be bound without a port. (Linux before 6.2 shows the route's source there as well, when a
     // connect() has failed.)
     caller.bound = (!local.ip().is_unspecified() && is_marked(socket)).then_some(local);
+    if has_port {
+        caller.start_over()?;
+    }
     let outcome = caller.connect_from_some(&ports, attempts).and_then(|origin| match origin {
         Some(origin) => Ok(origin),
         None => match if in_window { caller.connect_from_any(&ports, &own)? } else { None } {
