@@ -110,7 +110,7 @@ pub(crate) fn bind_fd(
     if outcome.is_ok() {
         mark(socket, true);
     }
-    outcome
+    outcome.map_err(Failure::explained)
 }
 
 /// The caller has confined the socket to a window of the host's range: the kernel's search is short there, and names are
