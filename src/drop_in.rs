@@ -112,7 +112,7 @@ pub(crate) fn bind_fd(
     if outcome.is_ok() {
         mark(socket, true);
     }
-    outcome
+    outcome.map_err(Failure::explained)
 }
 
 /// A port of the host's range by the strategy, or of the window that the caller has confined the socket to: the kernel's

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::if_inet6::Absent;
 use crate::{Attempts, Census};
 
 /// The step that failed. Its `Display` is the name of the system call, as database logs know it from their "bind: %m".
@@ -76,7 +76,7 @@ pub(crate) enum Cause {
     /// What is wrong with the address, and its text, quoted.
     BadAddress(&'static str, String),
     /// The address is not one of this host's.
-    NotOfThisHost(SocketAddr),
+    NotOfThisHost(Absent),
     /// An option (or pointer) that cannot be used, and what it should be.
     Option(&'static str),
 }
@@ -142,6 +142,14 @@ impl Failure {
     pub(crate) fn bad_address(what: &'static str, text: &[u8]) -> Self {
         let source = io::Error::from_raw_os_error(libc::EINVAL);
         Self { step: Step::Address, source, cause: Cause::BadAddress(what, quoted(text)) }
+    }
+
+    /// Finds out more, where there is more to say. It may take a descriptor.
+    pub(crate) fn explained(mut self) -> Self {
+        if let Cause::NotOfThisHost(absent) = &mut self.cause {
+            absent.look_up();
+        }
+        self
     }
 
     pub(crate) fn option(what: &'static str) -> Self {
@@ -224,14 +232,7 @@ impl fmt::Display for Line<'_> {
         match cause {
             Cause::NoPort => attempts.fmt_no_port(f),
             Cause::BadAddress(what, text) => write!(f, "{what}: {text}"),
-            Cause::NotOfThisHost(address) => {
-                write!(f, "{}", address.ip())?;
-                match address {
-                    SocketAddr::V6(address) if address.scope_id() != 0 => write!(f, "%{}", address.scope_id())?,
-                    _ => {}
-                }
-                f.write_str(" is not an address of this host")
-            }
+            Cause::NotOfThisHost(absent) => absent.fmt(f),
             Cause::Option(what) => f.write_str(what),
             Cause::Refused => write!(f, "{step}: {}", errno_words(source.raw_os_error().unwrap_or_default())),
         }

@@ -34,6 +34,7 @@ mod drop_in;
 mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
+mod if_inet6;
 mod kind;
 mod listener;
 mod options;

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::address::{LocalAddress, takes_ipv4_through_ipv6};
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Cause, Failure, Step};
+use crate::if_inet6::Absent;
 use crate::port_order::{PortOrder, Randoms};
 use crate::port_range::{self, Ports, Range};
 use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, win_a_port};
@@ -110,10 +111,11 @@ fn on_first_family(
         try_on(address, attempts)
     };
     let (first, fallback) = address.candidates();
-    match (try_on(first), fallback) {
+    let outcome = match (try_on(first), fallback) {
         (Err(failure), Some(fallback)) if failure.no_such_family() => try_on(fallback),
         (outcome, _) => outcome,
-    }
+    };
+    outcome.map_err(Failure::explained)
 }
 
 /// A socket that is non-blocking and close-on-exec from the start.
@@ -147,7 +149,7 @@ pub(crate) fn refusal(error: io::Error, address: SocketAddr) -> Result<Answer, F
         // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
         Some(libc::EACCES | libc::EPERM) => Ok(Answer::Forbidden),
         Some(libc::EADDRNOTAVAIL) => {
-            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(address) })
+            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(Absent::new(address)) })
         }
         _ => Err(Failure::refused(Step::Bind, error)),
     }

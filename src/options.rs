@@ -189,7 +189,7 @@ impl<'a> Options<'a> {
         let Some(text) = self.address else {
             return Ok(LocalAddress::Wildcard);
         };
-        LocalAddress::parse(text).map_err(|unusable| match unusable {
+        LocalAddress::parse(text).and_then(LocalAddress::check_unicast).map_err(|unusable| match unusable {
             Unusable::Text(what) => Failure::bad_address(what, text),
             Unusable::Lookup(error) => Failure::refused(Step::Socket, error),
         })

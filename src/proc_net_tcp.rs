@@ -20,19 +20,38 @@ pub(crate) fn list(transport: Transport, buffer: &mut [u8], tally: &mut Tally) -
         Transport::Tcp => ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"),
         Transport::Udp => ("/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"),
     };
-    read_lines(File::open(ipv4)?, buffer, tally)?;
+    read_sockets(File::open(ipv4)?, buffer, tally)?;
     if tally.out_of_time() {
         return Ok(());
     }
     match File::open(ipv6) {
-        Ok(file) => read_lines(file, buffer, tally),
+        Ok(file) => read_sockets(file, buffer, tally),
         // A kernel without IPv6.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn read_lines(mut file: impl Read, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+fn read_sockets(file: File, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+    read_lines(file, buffer, |lines| {
+        // The heading is no socket.
+        for seen in lines.split(|&byte| byte == b'\n').filter_map(seen) {
+            tally.add(&seen);
+        }
+        !tally.out_of_time()
+    })
+}
+
+/// Reads a file of whole lines, some at a time, until `each` has enough.
+///
+/// # Errors
+///
+/// As read(2); EBADMSG for a line longer than the buffer.
+pub(crate) fn read_lines(
+    mut file: impl Read,
+    buffer: &mut [u8],
+    mut each: impl FnMut(&[u8]) -> bool,
+) -> io::Result<()> {
     let mut kept = 0;
     loop {
         let length = match file.read(&mut buffer[kept..]) {
@@ -41,22 +60,15 @@ fn read_lines(mut file: impl Read, buffer: &mut [u8], tally: &mut Tally) -> io::
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let mut start = 0;
-        while let Some(end) = buffer[start..length].iter().position(|&byte| byte == b'\n') {
-            // The heading is no socket.
-            if let Some(seen) = seen(&buffer[start..start + end]) {
-                tally.add(&seen);
-            }
-            start += end + 1;
+        let whole = buffer[..length].iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        if !each(&buffer[..whole]) {
+            return Ok(());
         }
         // The kernel ends what it gives with a line; other makers of these files need not.
-        buffer.copy_within(start..length, 0);
-        kept = length - start;
+        buffer.copy_within(whole..length, 0);
+        kept = length - whole;
         if kept == buffer.len() {
             return Err(io::Error::from_raw_os_error(libc::EBADMSG));
-        }
-        if tally.out_of_time() {
-            return Ok(());
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the number of another one, and memory that is not on the heap.
 
 use std::ffi::{CStr, c_int};
+use std::fmt::{self, Write};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -143,11 +144,42 @@ pub(crate) fn interface_index(name: &CStr) -> Option<u32> {
     (index != 0).then_some(index)
 }
 
-/// Whether an interface has that index: if_indextoname(3). False may also mean that the look-up failed.
-pub(crate) fn interface_exists(index: u32) -> bool {
+/// The name of a network interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InterfaceName([u8; libc::IF_NAMESIZE]);
+
+impl InterfaceName {
+    /// None when it is too long for one, or empty.
+    pub(crate) fn new(name: &[u8]) -> Option<Self> {
+        let mut bytes = [0; libc::IF_NAMESIZE];
+        // The last byte is NUL.
+        bytes[..libc::IF_NAMESIZE - 1].get_mut(..name.len())?.copy_from_slice(name);
+        (bytes[0] != 0).then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Printable: any byte but NUL, '/', ':' and white space is a name to the kernel (`dev_valid_name`).
+        self.0
+            .iter()
+            .take_while(|&&byte| byte != 0)
+            .try_for_each(|&byte| f.write_char(if byte.is_ascii_graphic() { char::from(byte) } else { '?' }))
+    }
+}
+
+impl fmt::Debug for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The name of the interface of that index: if_indextoname(3). None may also mean that the look-up failed.
+pub(crate) fn interface_name(index: u32) -> Option<InterfaceName> {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: the buffer has the IF_NAMESIZE bytes the function may write.
-    !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null()
+    let found = !unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null();
+    found.then(|| InterfaceName(name.map(|byte| byte as u8)))
 }
 
 /// Sets the calling thread's errno.

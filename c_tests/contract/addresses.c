@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -297,6 +298,195 @@ TEST_IN_NETNS(not_this_host_s)
 	}
 }
 
+/*
+ * bind() takes the broadcast address of a network, and nobody can connect to
+ * it.
+ */
+TEST_IN_NETNS(broadcast_addresses)
+{
+	static const char *const broadcast[] = {
+		"127.255.255.255", "10.0.0.255", "::ffff:10.0.0.255", "10.1.0.7",
+		"10.2.255.255", "255.255.255.255",
+	};
+	/* Unicast, although they look like it. */
+	static const char *const unicast[] = {
+		"127.0.0.3", "127.0.0.4", "127.0.0.255", "10.0.0.3", "10.0.0.100",
+		"10.1.0.6", "10.2.0.255", "10.2.1.0", "10.3.0.0", "10.3.0.1",
+		"10.4.0.255", "::ffff:10.0.0.3",
+	};
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report;
+
+	run_or_skip("a veth pair",
+				"{ ip link add ic0 type veth peer name ic1 && "
+				"ip link set ic0 up && ip link set ic1 up && "
+				"ip address add 10.0.0.3/24 brd + dev ic0 && "
+				"ip address add 10.0.0.100/24 brd + dev ic0 && "
+				"ip address add 10.1.0.6/30 brd + dev ic0 && "
+				"ip address add 10.2.0.255/16 brd + dev ic0 && "
+				"ip address add 10.2.1.0/16 brd + dev ic0 && "
+				"ip address add 10.3.0.0/31 dev ic0 && "
+				"ip address add 10.3.0.1/31 dev ic1 && "
+				"ip address add 10.4.0.255/32 dev ic0; } >/dev/null 2>&1");
+	for_each_kind(kind)
+	{
+		for (size_t i = 0; i < lengthof(broadcast); i++)
+		{
+			char		quoted[64];
+
+			now_doing("%s, address %s", kind->name, broadcast[i]);
+			options.address = broadcast[i];
+			snprintf(quoted, sizeof(quoted), "not a unicast address: \"%s\"",
+					 broadcast[i]);
+			refused(kind, &options, EINVAL, IC_LISTENER_STEP_ADDRESS, quoted);
+		}
+		for (size_t i = 0; i < lengthof(unicast); i++)
+		{
+			int			fd;
+
+			now_doing("%s, address %s", kind->name, unicast[i]);
+			options.address = unicast[i];
+			fd = opens(kind, &options, &report);
+			reach(fd, strchr(unicast[i], ':') ? unicast[i] + 7 : unicast[i]);
+			close(fd);
+		}
+	}
+}
+
+/* The flags of the address, as /proc/net/if_inet6 has them: if_inet6.c. */
+static unsigned int
+ipv6_flags(const char *address)
+{
+	FILE	   *file = fopen("/proc/net/if_inet6", "r");
+	struct in6_addr wanted;
+	char		digits[33];
+	char		found[33];
+	unsigned int flags;
+
+	expect(inet_pton(AF_INET6, address, &wanted) == 1);
+	for (int i = 0; i < 16; i++)
+		sprintf(digits + 2 * i, "%02x", wanted.s6_addr[i]);
+	expect(file != NULL);
+	while (fscanf(file, "%32s %*x %*x %*x %x %*s", found, &flags) == 2)
+	{
+		if (strcmp(found, digits) == 0)
+		{
+			fclose(file);
+			return flags;
+		}
+	}
+	fclose(file);
+	return 0;
+}
+
+/* 2001:db8::6 is another host's, at the other end of a wire from ic2. */
+static void
+add_duplicate(void)
+{
+	char		command[128];
+	char		byte;
+	int			there[2];
+	int			here[2];
+	int			pid;
+
+	expect(pipe(there) == 0 && pipe(here) == 0);
+	pid = fork_child();
+	if (pid == 0)
+	{
+		expect(enter_netns() == NULL);
+		expect(write(here[1], "", 1) == 1 && read(there[0], &byte, 1) == 1);
+		run_or_skip("a veth pair", "ip link set ic3 up && "
+					"ip -6 address add 2001:db8::6/64 dev ic3 nodad");
+		expect(write(here[1], "", 1) == 1);
+		for (;;)
+			pause();
+	}
+	expect(read(here[0], &byte, 1) == 1);
+	snprintf(command, sizeof(command), "ip link add ic2 type veth peer name "
+			 "ic3 netns %d && ip link set ic2 up", pid);
+	run_or_skip("a veth pair", command);
+	expect(write(there[1], "", 1) == 1 && read(here[0], &byte, 1) == 1);
+	run_or_skip("a veth pair", "ip -6 address add 2001:db8::6/64 dev ic2");
+
+	/* The kernel asks within a second, and is answered at once. */
+	for (int tenths = 0; !(ipv6_flags("2001:db8::6") & 0x08); tenths++)
+	{
+		expect(tenths < 100);
+		usleep(100 * 1000);
+	}
+}
+
+/*
+ * What `ip address` shows, and cannot be bound all the same.
+ */
+TEST_IN_NETNS(addresses_that_are_almost_there)
+{
+	static const struct
+	{
+		const char *address;
+		int			error;
+		IcListenerStep step;
+		const char *message;
+	}			cases[] = {
+		{"2001:db8::7", EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+			"2001:db8::7 is still tentative: "
+		"duplicate address detection has not ended"},
+		{"fe80::7%ic1", EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+			"fe80::7%ic1 is still tentative: "
+		"duplicate address detection has not ended"},
+		{"2001:db8::6", EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+		"2001:db8::6 is a duplicate: another host has it"},
+		{"fe80::5%ic1", EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+			"fe80::5%ic1 is not an address of this host, "
+		"but fe80::5%ic0 is"},
+		{"fe80::8%ic1", EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+		"fe80::8%ic1 is not an address of this host"},
+		{"2001:db8::8", EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+		"2001:db8::8 is not an address of this host"},
+		{"fe80::5%interconnect-of-the-cluster", EINVAL,
+			IC_LISTENER_STEP_ADDRESS,
+			"an interface name of 16 or more characters can only be an "
+		"alternative one, use its name or its index"},
+	};
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerReport report;
+
+	skip_without_ipv6();
+	run_or_skip("a veth pair",
+				"{ ip link add ic0 type veth peer name ic1 && "
+				"ip link set ic0 up && ip link set ic1 up && "
+				"ip -6 address add fe80::5/64 dev ic0 nodad && "
+				"ip link property add dev ic0 altname ic0-too "
+				"altname interconnect-of-the-cluster; } >/dev/null 2>&1");
+
+	add_duplicate();
+
+	/* It takes its time: one transmission a second. */
+	set_sysctl("net.ipv6.conf.ic1.dad_transmits", "%d", 1000);
+	run_or_skip("a veth pair",
+				"ip -6 address add 2001:db8::7/64 dev ic1 && "
+				"ip -6 address add fe80::7/64 dev ic1");
+	for_each_kind(kind)
+	{
+		for (size_t i = 0; i < lengthof(cases); i++)
+		{
+			IcListenerReport report;
+
+			now_doing("%s, address %s", kind->name, cases[i].address);
+			options.address = cases[i].address;
+			report = refused(kind, &options, cases[i].error, cases[i].step,
+							 cases[i].message);
+			if (cases[i].error == EADDRNOTAVAIL)
+				require(strcmp(report.message, cases[i].message) == 0,
+						"\"%s\"", report.message);
+		}
+
+		/* An alternative name that is short enough is a name. */
+		options.address = "fe80::5%ic0-too";
+		close(opens(kind, &options, &report));
+	}
+}
+
 int
 main(void)
 {
@@ -307,5 +497,7 @@ main(void)
 		test(ipv6_without_addresses),
 		test(link_local),
 		test(not_an_address),
-		test(not_this_host_s));
+		test(not_this_host_s),
+		test(broadcast_addresses),
+		test(addresses_that_are_almost_there));
 }
