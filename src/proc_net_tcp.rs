@@ -32,7 +32,7 @@ pub(crate) fn list(transport: Transport, buffer: &mut [u8], tally: &mut Tally) -
     }
 }
 
-fn read_sockets(file: File, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+fn read_sockets(file: impl Read, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
     read_lines(file, buffer, |lines| {
         // The heading is no socket.
         for seen in lines.split(|&byte| byte == b'\n').filter_map(seen) {
@@ -177,7 +177,7 @@ mod tests {
         for piece in 1..=text.len() {
             let mut file = InPieces { text: text.as_bytes(), piece, interrupted: false };
             let holders = Tally::filled_by(40_000..=40_063, |tally| {
-                read_lines(&mut file, &mut [0; 128], tally).unwrap();
+                read_sockets(&mut file, &mut [0; 128], tally).unwrap();
             });
             assert_eq!((holders.listening, holders.connected, holders.time_wait), (2, 1, 1), "{piece} bytes at a time");
         }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_line_longer_than_the_buffer_is_an_error() {
         Tally::filled_by(40_000..=40_063, |tally| {
-            let error = read_lines(&[b'x'; 65][..], &mut [0; 64], tally).unwrap_err();
+            let error = read_sockets(&[b'x'; 65][..], &mut [0; 64], tally).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EBADMSG));
         });
     }
