@@ -261,11 +261,7 @@ fn name_ports(
     let Some(mut local) = reference.local_addr().ok().and_then(|local| local.as_socket()) else {
         return Err(failure);
     };
-    let has_port = local.port() != PICK;
-    if has_port && !is_marked(socket) {
-        // The caller chose the port, and the connection exists already.
-        return Err(failure);
-    }
+    let (shows_port, marked) = (local.port() != PICK, is_marked(socket));
     local.set_port(PICK);
     let source = match source_towards(socket, local, address) {
         // There is no way to the destination, whatever the port.
@@ -273,12 +269,12 @@ fn name_ports(
         Err(_) => local,
         Ok(source) => source,
     };
-    CROWDED.store(true, Ordering::Relaxed);
     let own = OwnSettings::window_of(socket);
     // An unspecified destination is this host's loopback address; an unspecified source may be any.
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
     let to_itself = from == to || from.is_unspecified() || to.is_unspecified();
     let Some(ports) = own.ports() else {
+        CROWDED.store(true, Ordering::Relaxed);
         // Nothing can be named. In a window, connect() has not seen everything.
         let outcome = if in_window { reference.connect(address) } else { return Err(failure) };
         return outcome
@@ -290,11 +286,19 @@ fn name_ports(
     let mut caller = Caller::new(socket, source, Use::Connect { to: address, never_from });
     // Only so can an address be bound without a port. (Linux before 6.2 shows the route's source there as well, when a
     // connect() has failed.)
-    caller.bound = (!local.ip().is_unspecified() && is_marked(socket)).then_some(local);
-    if has_port {
+    caller.bound = (!local.ip().is_unspecified() && marked).then_some(local);
+    if shows_port && marked {
         caller.start_over()?;
     }
-    let outcome = caller.connect_from_some(&ports, attempts).and_then(|origin| match origin {
+    let outcome = caller.connect_from_some(&ports, attempts);
+    // getsockname() goes on to show the port of a connection that was refused, so that bind() has to say whether there is one.
+    let has_port = |refused: &Failure| refused.step == Step::Bind && refused.errno() == Some(libc::EINVAL);
+    if shows_port && outcome.as_ref().is_err_and(has_port) {
+        // The caller chose it, and the connection exists already.
+        return Err(failure);
+    }
+    CROWDED.store(true, Ordering::Relaxed);
+    let outcome = outcome.and_then(|origin| match origin {
         Some(origin) => Ok(origin),
         None => match if in_window { caller.connect_from_any(&ports, &own)? } else { None } {
             Some(origin) => Ok(origin),

@@ -507,6 +507,18 @@ TEST_IN_NETNS(a_socket_that_was_refused_can_connect_later)
 	pass_a_number(fd, accept_from(server));
 }
 
+/* On a quiet host, where connect() picked that port and getsockname() shows it. */
+TEST_IN_NETNS(nor_is_a_port_of_connect_s_the_caller_s_choice)
+{
+	int			fd = stream_socket("127.0.0.1");
+
+	set_port_range(PORT_MIN, PORT_MAX);
+	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), ECONNREFUSED);
+	crowd(PORT_MIN, PORT_MAX);
+	server_on("127.0.0.1", SERVER_PORT);
+	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), 0);
+}
+
 TEST_IN_NETNS(a_refused_nonblocking_connection_says_so_in_so_error)
 {
 	struct pollfd waiting = {.events = POLLOUT};
@@ -637,7 +649,34 @@ TEST_IN_NETNS(a_port_that_the_caller_chose_is_not_exchanged)
 				 EADDRNOTAVAIL);
 	expect_equal(local_port(second), PORT_MIN + 5);
 	expect_equal(exchanges, 0);
-	expect_equal(binds, 0);
+	expect_equal(connects, 1);
+}
+
+/* One that ic_listener_bind() chose is not the caller's. */
+TEST_IN_NETNS(a_port_that_bind_found_is_exchanged)
+{
+	crowd(PORT_MIN, PORT_MAX);
+	server_on("127.0.0.1", SERVER_PORT);
+	for (int i = 0; i < 8; i++)
+	{
+		int			fd = stream_socket("127.0.0.2");
+		int			neighbour = stream_socket("127.0.0.2");
+		OpenFds		before;
+		int			port;
+
+		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		expect_equal(ic_bind(fd, "127.0.0.2", 0, NULL), 0);
+		port = local_port(fd);
+		set_int(neighbour, SOL_SOCKET, SO_REUSEADDR, 1);
+		expect_equal(plain_bind(neighbour, "127.0.0.2", port), 0);
+		connect_to(neighbour, "127.0.0.1", SERVER_PORT);
+		before = open_fds();
+		expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), 0);
+		require(local_port(fd) != port, "port %d is still the neighbour's", port);
+		require(strcmp(local_address(fd), "127.0.0.2") == 0,
+				"it comes from %s", local_address(fd));
+		require(open_fds_are(&before, -1), "the open fds are others");
+	}
 }
 
 /*
@@ -997,12 +1036,14 @@ main(void)
 		test(an_unreachable_destination_is_told_at_once),
 		test(a_refused_connection_leaves_the_socket_unbound),
 		test(a_socket_that_was_refused_can_connect_later),
+		test(nor_is_a_port_of_connect_s_the_caller_s_choice),
 		test(a_refused_nonblocking_connection_says_so_in_so_error),
 		test(nobody_connects_to_himself),
 		test(the_same_port_on_another_address_will_do),
 		test(reserved_ports_are_passed_over),
 		test(the_caller_s_window_is_obeyed_and_left),
 		test(a_port_that_the_caller_chose_is_not_exchanged),
+		test(a_port_that_bind_found_is_exchanged),
 		test(a_signal_interrupts_and_the_connection_goes_on),
 		test(a_crowd_that_connects_at_once_has_every_port),
 		test(a_crowd_to_two_destinations_is_connected),
