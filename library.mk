@@ -5,17 +5,20 @@
 # is one libic_listener.a to be found. Each library appears under its name when it is ready.
 
 LIB_DIR = target/lib
+OBJECT = $(LIB_DIR)/ic_listener.o
 STATIC_LIB = $(LIB_DIR)/libic_listener.a
 SHARED_LIB = $(LIB_DIR)/libic_listener.so
 
 # For a test: the library with a bug, which panics in every call (and what follows the panic is unused).
+PANICKING_OBJECT = target/panicking/panicking.o
 PANICKING_LIB = target/panicking/libpanicking.a
 
 # Named here, so that whoever installs as another user need not have Cargo.
-SOURCES = $(wildcard src/*.rs) Cargo.toml Cargo.lock library.mk
+SOURCES = $(wildcard src/*.rs src/*/*.rs) Cargo.toml Cargo.lock library.mk one_object.sh
 
 CARGO ?= cargo
 OBJCOPY ?= objcopy
+READELF ?= readelf
 
 # Each in one place, Cargo.toml.
 VERSION := $(shell sed -n '/^\[package\]/,/^$$/s/^version = "\(.*\)"$$/\1/p' Cargo.toml)
@@ -41,53 +44,42 @@ if ! command -v $(firstword $(CARGO)) >/dev/null || \
 fi
 endef
 
-# $(call CARGO_MAKES,CRATE TYPE,DIRECTORY,OPTIONS OF RUSTC): sets $$made, the directory with what Cargo made.
+# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence the one crate type. Incremental compilation
+# excludes it. The target is named because a configuration might name another.
 #
-# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence one crate type at a time. Incremental
-# compilation excludes it. The target is named because a configuration might name another.
-CARGO_MAKES = host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && made=$(2)/$$host/c-library && \
-	CARGO_INCREMENTAL=0 $(CARGO) rustc --lib --crate-type $(1) --profile c-library \
-		--target-dir $(2) --target $$host $(if $(3),-- $(3))
-
-# Starts a list of commands that work in $$new, a directory that is gone when they end, however they do.
-IN_NEW_DIRECTORY = mkdir -p $(@D) && new=$$(mktemp -d $(@D)/new.XXXXXX) && trap 'rm -rf "$$new"' EXIT && \
-	trap 'exit 1' HUP INT TERM
-
-# The archive as Cargo makes it has some 600 functions beside the library's own: compiler-rt's, among them fmod() and cbrt(),
-# which a program then gets in place of libm's and libgcc's, and Rust's own, so that no program can link two such archives.
-# Linked to one object that keeps the API global, and nothing else, it does neither. What it needs is libc's and the
-# unwinder's, which every C compiler links.
-#
-# DW.ref.rust_eh_personality stands in a COMDAT group, one for all libraries of Rust in a program, so that a local one would
-# be missing in all of them but the first. Under a name of its own it can be local.
+# $(call ONE_OBJECT,DIRECTORY,OPTIONS OF RUSTC)
 define ONE_OBJECT
 @echo 'building $@'
-@$(call CARGO_MAKES,staticlib,$(1),$(2)) && $(IN_NEW_DIRECTORY) && \
-$(LD) -r -u setup_listener -o "$$new/ic_listener.o" "$$made/libic_listener.a" && rm -f "$$made/libic_listener.a" && \
-$(OBJCOPY) --strip-debug --wildcard --keep-global-symbol=setup_listener --keep-global-symbol='ic_listener_*' \
-	--redefine-sym DW.ref.rust_eh_personality=DW.ref.ic_listener_eh_personality "$$new/ic_listener.o" && \
-$(AR) rcs "$$new/lib.a" "$$new/ic_listener.o" && mv -f "$$new/lib.a" $@
+@mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && made=$(1)/$$host/c-library/libic_listener.a && \
+CARGO_INCREMENTAL=0 $(CARGO) rustc --lib --crate-type staticlib --profile c-library --target-dir $(1) --target $$host \
+	$(if $(2),-- $(2)) && \
+LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' CC='$(CC)' ./one_object.sh "$$made" $@ && rm -f "$$made"
+endef
+
+# Under its own name when it is ready.
+define ARCHIVE
+@rm -f $@.new && $(AR) rcs $@.new $< && mv -f $@.new $@
 endef
 
 libraries: $(STATIC_LIB) $(SHARED_LIB)
 
 .PHONY: libraries
 
-$(STATIC_LIB): $(SOURCES)
+$(OBJECT): $(SOURCES)
 	$(CHECK_RUST)
 	$(call ONE_OBJECT,target/make)
 
-$(PANICKING_LIB): $(SOURCES)
+$(STATIC_LIB): $(OBJECT)
+	$(ARCHIVE)
+
+# What the object shows, the shared library exports.
+$(SHARED_LIB): $(OBJECT)
+	@$(CC) -shared -s $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $<
+	@ln -sf $(@F) $(@D)/$(SONAME) && mv -f $@.new $@
+
+$(PANICKING_OBJECT): $(SOURCES)
 	$(CHECK_RUST)
 	$(call ONE_OBJECT,target/panicking,--cfg ic_listener_test_panic -A unused)
 
-# Rust exports the functions of the C API from a cdylib and hides the rest, its own runtime included, so that neither a
-# version script nor a list of symbols is needed.
-$(SHARED_LIB): $(SOURCES)
-	$(CHECK_RUST)
-	@echo 'building $@'
-	@$(call CARGO_MAKES,cdylib,target/make,-C link-arg=-Wl$(,)-soname$(,)$(SONAME)) && $(IN_NEW_DIRECTORY) && \
-	cp "$$made/libic_listener.so" "$$new/lib.so" && rm -f "$$made/libic_listener.so" && \
-	ln -sf libic_listener.so $(LIB_DIR)/$(SONAME) && mv -f "$$new/lib.so" $@
-
-, := ,
+$(PANICKING_LIB): $(PANICKING_OBJECT)
+	$(ARCHIVE)

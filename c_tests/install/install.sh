@@ -246,7 +246,7 @@ globals_of()
 
 shared_exports_the_api()
 {
-	[ "$(api | wc -l)" -eq 6 ] &&
+	[ "$(api | wc -l)" -gt 5 ] &&
 		is "its dynamic symbols" "$(api)" "$(readelf --dyn-syms -W "$prefix/lib/$soname" |
 			awk '$5 != "LOCAL" && $7 != "UND" && $1 ~ /^[0-9]+:$/ { print $8 }' | sort)"
 }
@@ -355,7 +355,7 @@ uninstall_leaves_nothing()
 		is "what is left of the prefix" "" "$(find "$prefix" 2>/dev/null)"
 }
 
-# The goal is 350 KiB.
+# It is 160; what std prints backtraces with, which one_object.sh leaves out, would make it more than 350.
 size_of_a_program()
 {
 	local bare with
@@ -366,7 +366,7 @@ size_of_a_program()
 	with=$(stat -c %s "$work/with")
 	added=$(((with - bare + 1023) / 1024))
 	echo "$added" >"$work/added"
-	[ "$added" -le 350 ]
+	[ "$added" -le 200 ]
 }
 
 # Directories that were there before stay, and so do those with something of others' in them; installed twice or not.
@@ -490,7 +490,7 @@ then
 else
 	skip "the man pages" "mandoc is missing: apt-get install mandoc"
 fi
-check "a stripped program grows by 350 KiB at most" size_of_a_program
+check "a stripped program grows by 200 KiB at most" size_of_a_program
 echo "# a stripped program grows by $(cat "$work/added") KiB"
 check "a PREFIX with a space in it" prefix_with_a_space
 check "a relative PREFIX is refused" is_refused PREFIX=relative
