@@ -1,47 +1,42 @@
-# make            the libraries, static and shared
+# make            the libraries, static and shared, in target/lib
 # make demo       a C program gets a listener and talks through it
-# make check      installs what the tests need, runs them all, counts them
+# make check      installs what the tests need, runs them all, counts them (make test is the same)
 # make bench      measures the library against what it replaces (QUICK=1: under a minute)
 # make install    libraries, header, pkg-config file and man pages (PREFIX, DESTDIR); make uninstall removes them
-# make header     takes over the header that the build generated from src/ffi.rs
+# make header     generates include/ic_listener.h from src/ffi.rs
 # make check-kernels KERNELS="vmlinuz..."	the kernel's rules and the tests of the library on other kernels
 # make clean
-
-CARGO ?= cargo
-
-# The rules below name what Cargo makes; a setting for all of one's projects must not move it.
-export CARGO_TARGET_DIR := $(CURDIR)/target
-unexport CARGO_BUILD_TARGET
-
-# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence one crate type at a time.
-STATIC_LIB = target/release/libic_listener.a
-
-# Named here, so that whoever installs as another user need not have Cargo.
-SOURCES = $(wildcard src/*.rs) build.rs cbindgen.toml Cargo.toml Cargo.lock
+# make help       this list
 
 all: libraries
 
-.PHONY: all demo check header clean
+.PHONY: all help demo check test header clean
 
-$(STATIC_LIB): $(SOURCES)
-	$(CARGO) rustc --quiet --release --lib --crate-type staticlib
-	touch $@
+# Tests and the bench find what Cargo makes below target, wherever a setting for all of one's projects has it.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+unexport CARGO_BUILD_TARGET
+
+include library.mk
+include install.mk
+include preload/preload.mk
+include ffi_bench/bench.mk
+include c_tests/kernel/kernels.mk
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 demo: $(STATIC_LIB)
-	$(MAKE) --no-print-directory -C c_tests demo
+	@echo 'building the demo, examples/demo.c'
+	@$(MAKE) --no-print-directory -C c_tests demo
 	c_tests/build/demo
 
 header:
-	cp "$$($(CARGO) check --quiet --message-format=json | sed -n 's|.*"out_dir":"\([^"]*/ic-listener-[^"]*\)".*|\1|p')/ic_listener.h" include/ic_listener.h
+	$(CHECK_RUST)
+	$(CARGO) run --quiet --package header -- include/ic_listener.h
 
-check:
+check test:
 	.ci/check
 
 clean:
 	$(CARGO) clean --quiet
 	rm -rf c_tests/build
-
-include install.mk
-include preload/preload.mk
-include ffi_bench/bench.mk
-include c_tests/kernel/kernels.mk

@@ -1,93 +1,105 @@
 # make install     libraries, header, ic_listener.pc and man pages below $(DESTDIR)$(PREFIX)
-# make uninstall   removes exactly what install put there; give it the same variables
+# make uninstall   removes exactly what install put there, and the directories it made; give it the same variables
 #
-# Included by the Makefile at the top, which makes $(STATIC_LIB). Building is `make`'s, so that `make && sudo make install`
-# needs no Cargo for root.
+# Included by the Makefile at the top. Building is library.mk's, so that `make && sudo make install` needs no Cargo for root.
 
 PREFIX = /usr/local
 LIBDIR = $(PREFIX)/lib
 INCLUDEDIR = $(PREFIX)/include
+BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
 
 INSTALL ?= install
-OBJCOPY ?= objcopy
-
-# Each in one place: Cargo.toml has the version, and a test holds the libraries against what rustc reports.
-VERSION := $(shell sed -n '/^\[package\]/,/^$$/s/^version = "\(.*\)"$$/\1/p' Cargo.toml)
-SYSTEM_LIBS := $(shell sed -n 's/^SYSTEM_LIBS = //p' c_tests/Makefile)
-
-# The structs carry their size and grow at their end, so that a library of the same major version serves older callers.
-SONAME = libic_listener.so.$(firstword $(subst ., ,$(VERSION)))
-SHARED_LIB = target/release/libic_listener.so
-ONE_OBJECT = target/release/ic_listener.o
-ONE_OBJECT_LIB = target/release/one-object/libic_listener.a
-
-# Rust exports the functions of the C API from a cdylib and hides the rest, its own runtime included, so that neither a
-# version script nor a list of symbols is needed. It is a crate type of its own for the sake of link-time optimization,
-# like the static library.
-$(SHARED_LIB): $(SOURCES) install.mk
-	$(CARGO) rustc --quiet --release --lib --crate-type cdylib -- \
-		-C strip=symbols -C link-arg=-Wl,-soname,$(SONAME)
-	touch $@
-
-# The static library as Rust makes it defines rust_eh_personality and other symbols of its runtime, so that no program can
-# link two such libraries, and has all of compiler-rt, which a program then gets in place of libgcc's functions (__muldc3
-# as soon as it multiplies complex numbers). Linked to one object that keeps the API global, it does neither, and is a
-# tenth of the size. DW.ref.* is hidden and weak, one for all libraries of a program: an unwinding table refers to it.
-$(ONE_OBJECT_LIB): $(STATIC_LIB)
-	mkdir -p $(@D)
-	rm -f $@
-	$(CC) -r -nostdlib -Wl,-u,setup_listener -o $(ONE_OBJECT) $(STATIC_LIB)
-	$(OBJCOPY) --strip-debug --wildcard --keep-global-symbol=setup_listener \
-		--keep-global-symbol='ic_listener_*' --keep-global-symbol='DW.ref.*' $(ONE_OBJECT)
-	$(AR) rcs $@ $(ONE_OBJECT)
 
 MAN_PAGES = setup_listener.3 ic_listener_open_tcp.3
 # Functions described on the page of another one, which a line of theirs points to.
 MAN_ALIASES = ic_listener_open_udp.3 ic_listener_share_port.3 ic_listener_step_name.3 ic_listener_version.3
 
-define PC_FILE
-prefix=$(PREFIX)
-libdir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
-includedir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))
+# A prefix may have a space in it: the recipes have these from their environment.
+install uninstall install-directories remove-files: export IC_DESTDIR = $(DESTDIR)
+install uninstall install-directories remove-files: export IC_PREFIX = $(PREFIX)
+install uninstall install-directories remove-files: export IC_LIBDIR = $(LIBDIR)
+install uninstall install-directories remove-files: export IC_INCLUDEDIR = $(INCLUDEDIR)
+install uninstall install-directories remove-files: export IC_BINDIR = $(BINDIR)
+install uninstall install-directories remove-files: export IC_MANDIR = $(MANDIR)
+install uninstall install-directories remove-files: export IC_PC = $(DESTDIR)$(LIBDIR)/pkgconfig/ic_listener.pc
 
-Name: ic_listener
-Description: Listener ports for database backends, also on a host whose ephemeral range is full
-Version: $(VERSION)
-Cflags: -I$${includedir}
-Libs: -L$${libdir} -lic_listener
-Libs.private: $(SYSTEM_LIBS)
+# The directories below which things go, as a program finds them later on.
+define CHECK_DIRECTORIES
+@for directory in "$$IC_DESTDIR/" "$$IC_PREFIX" "$$IC_LIBDIR" "$$IC_INCLUDEDIR" "$$IC_BINDIR" "$$IC_MANDIR"; do \
+	case $$directory in \
+		/*) ;; \
+		*) echo "PREFIX, DESTDIR and the directories have to be absolute, unlike '$$directory'" >&2; exit 1 ;; \
+	esac; \
+done
 endef
-export PC_FILE
 
-INSTALLED = \
-	"$(DESTDIR)$(LIBDIR)/libic_listener.a" \
-	"$(DESTDIR)$(LIBDIR)/libic_listener.so" \
-	"$(DESTDIR)$(LIBDIR)/$(SONAME)" \
-	"$(DESTDIR)$(LIBDIR)/libic_listener.so.$(VERSION)" \
-	"$(DESTDIR)$(LIBDIR)/pkgconfig/ic_listener.pc" \
-	"$(DESTDIR)$(INCLUDEDIR)/ic_listener.h" \
-	$(patsubst %,"$(DESTDIR)$(MANDIR)/man3/%",$(MAN_PAGES) $(MAN_ALIASES))
+# The quotes are for a prefix with a space in it. What starts with MADE are the directories that install made, the innermost
+# first; it adds to those of the last time.
+define PC_FILE
+in_prefix() { case $$1 in "$$IC_PREFIX"/*) printf '$${prefix}%s' "$${1#"$$IC_PREFIX"}" ;; *) printf '%s' "$$1" ;; esac; }; \
+printf '%s\n' \
+	"prefix=$$IC_PREFIX" \
+	"libdir=$$(in_prefix "$$IC_LIBDIR")" \
+	"includedir=$$(in_prefix "$$IC_INCLUDEDIR")" \
+	'' \
+	'Name: ic_listener' \
+	'Description: Listener ports for database backends, also on a host whose ephemeral range is full' \
+	'Version: $(VERSION)' \
+	'Cflags: -I"$${includedir}"' \
+	'Libs: -L"$${libdir}" -lic_listener'
+endef
 
-.PHONY: libraries install uninstall
+.PHONY: install uninstall install-directories remove-files
 
-libraries: $(ONE_OBJECT_LIB) $(SHARED_LIB)
+install-directories: $(STATIC_LIB) $(SHARED_LIB)
+	$(CHECK_DIRECTORIES)
+	@made=$$(sed -n '/^# MADE /p' "$$IC_PC" 2>/dev/null); \
+	for directory in "$$IC_LIBDIR/pkgconfig" "$$IC_INCLUDEDIR" "$$IC_BINDIR" "$$IC_MANDIR/man1" "$$IC_MANDIR/man3"; do \
+		missing=$$directory; \
+		while [ "$$missing" != / ] && [ ! -d "$$IC_DESTDIR$$missing" ]; do \
+			made=$$(printf '# MADE %s\n%s' "$$missing" "$$made"); \
+			missing=$$(dirname "$$missing"); \
+		done; \
+		$(INSTALL) -d "$$IC_DESTDIR$$directory" || exit 1; \
+	done; \
+	{ $(PC_FILE); [ -z "$$made" ] || printf '%s\n' "$$made" | sort -r -u; } >"$$IC_PC.new" && \
+	chmod 644 "$$IC_PC.new" && mv -f "$$IC_PC.new" "$$IC_PC"
 
-install: $(ONE_OBJECT_LIB) $(SHARED_LIB)
-	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)" "$(DESTDIR)$(MANDIR)/man3"
-	$(INSTALL) -m 644 $(ONE_OBJECT_LIB) "$(DESTDIR)$(LIBDIR)"
-	$(INSTALL) -m 755 $(SHARED_LIB) "$(DESTDIR)$(LIBDIR)/libic_listener.so.$(VERSION)"
-	ln -sf libic_listener.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
-	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libic_listener.so"
-	printf '%s\n' "$$PC_FILE" > "$(DESTDIR)$(LIBDIR)/pkgconfig/ic_listener.pc"
-	chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/ic_listener.pc"
-	$(INSTALL) -m 644 include/ic_listener.h "$(DESTDIR)$(INCLUDEDIR)"
-	$(INSTALL) -m 644 $(MAN_PAGES:%=man/%) "$(DESTDIR)$(MANDIR)/man3"
-	for page in $(MAN_ALIASES); do \
-		printf '.so man3/ic_listener_open_tcp.3\n' > "$(DESTDIR)$(MANDIR)/man3/$$page" && \
-		chmod 644 "$(DESTDIR)$(MANDIR)/man3/$$page" || exit 1; \
+install: install-directories
+	$(INSTALL) -m 644 $(STATIC_LIB) "$$IC_DESTDIR$$IC_LIBDIR"
+	$(INSTALL) -m 755 $(SHARED_LIB) "$$IC_DESTDIR$$IC_LIBDIR/libic_listener.so.$(VERSION)"
+	ln -sf libic_listener.so.$(VERSION) "$$IC_DESTDIR$$IC_LIBDIR/$(SONAME)"
+	ln -sf $(SONAME) "$$IC_DESTDIR$$IC_LIBDIR/libic_listener.so"
+	$(INSTALL) -m 644 include/ic_listener.h "$$IC_DESTDIR$$IC_INCLUDEDIR"
+	$(INSTALL) -m 644 $(MAN_PAGES:%=man/%) "$$IC_DESTDIR$$IC_MANDIR/man3"
+	@for page in $(MAN_ALIASES); do \
+		printf '.so man3/ic_listener_open_tcp.3\n' >"$$IC_DESTDIR$$IC_MANDIR/man3/$$page" && \
+		chmod 644 "$$IC_DESTDIR$$IC_MANDIR/man3/$$page" || exit 1; \
 	done
-	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
+	$(RENEW_LINKER_CACHE)
 
-uninstall:
-	rm -f $(INSTALLED)
+# Only where the dynamic linker looks by itself: a prefix of one's own is not in its cache.
+define RENEW_LINKER_CACHE
+@PATH=$$PATH:/usr/sbin:/sbin; \
+if [ -z "$$IC_DESTDIR" ] && [ "$$(id -u)" = 0 ] && ldconfig -v -N -X 2>/dev/null | grep -qF "$$IC_LIBDIR:"; then \
+	echo ldconfig && ldconfig; \
+fi
+endef
+
+uninstall: remove-files
+	@made=$$(sed -n 's/^# MADE //p' "$$IC_PC" 2>/dev/null); \
+	rm -f "$$IC_PC"; \
+	printf '%s\n' "$$made" | while read -r directory; do \
+		[ -z "$$directory" ] || rmdir "$$IC_DESTDIR$$directory" 2>/dev/null; \
+	done; \
+	true
+	$(RENEW_LINKER_CACHE)
+
+remove-files:
+	$(CHECK_DIRECTORIES)
+	@cd "$$IC_DESTDIR$$IC_LIBDIR" 2>/dev/null && \
+		rm -f libic_listener.a libic_listener.so $(SONAME) libic_listener.so.$(VERSION); \
+	cd "$$IC_DESTDIR$$IC_INCLUDEDIR" 2>/dev/null && rm -f ic_listener.h; \
+	cd "$$IC_DESTDIR$$IC_MANDIR/man3" 2>/dev/null && rm -f $(MAN_PAGES) $(MAN_ALIASES); \
+	true

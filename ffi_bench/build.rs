@@ -1,12 +1,11 @@
 //! Makes libcontenders.so: the contenders written in C, and the release static library of ic_listener that one of them is.
 //!
-//! A Rust program cannot link a Rust static library directly: both bring a Rust runtime, and `rust_eh_personality` is
-//! defined twice. A shared object with a version script has room for a runtime of its own. Nothing is added to what is
-//! measured: the code in it is the archive's, position-independent as it is for every C program; its calls within itself
-//! are direct, because the symbols are local, and those to libc go through the same table as in any executable.
+//! A shared object, with a version script, as an extension of a database is one: this program's Rust runtime and the library's
+//! stay apart. Nothing is added to what is measured: the code in it is the archive's, position-independent as it is for every
+//! C program; its calls within itself are direct, because the symbols are local, and those to libc go through the same table
+//! as in any executable.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 const C_SOURCES: [&str; 3] = ["src/native/contenders.c", "src/native/greenplum.c", "src/native/allocations.c"];
@@ -14,11 +13,8 @@ const C_HEADER: &str = "src/native/greenplum.h";
 const EXPORTS: &str = "src/native/exports.map";
 const HEADERS: &str = "../include";
 
-/// The one that `make` builds, with link-time optimization.
-const STATIC_LIB: &str = "../target/release/libic_listener.a";
-
-/// Where the system libraries stand that the static library needs; a test holds them against what rustc reports.
-const C_TESTS: &str = "../c_tests/Makefile";
+/// The one that `make` builds.
+const STATIC_LIB: &str = "../target/lib/libic_listener.a";
 
 fn main() {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
@@ -32,20 +28,15 @@ fn main() {
     println!("cargo::rerun-if-changed={}", static_lib.display());
     println!("cargo::rerun-if-changed={}", here.join(HEADERS).join("ic_listener.h").display());
 
-    println!("cargo::rerun-if-changed={}", here.join(C_TESTS).display());
-    let c_tests = fs::read_to_string(here.join(C_TESTS)).expect("the C tests have a Makefile");
-    let system_libs = c_tests.lines().find_map(|line| line.strip_prefix("SYSTEM_LIBS = ")).expect("it has SYSTEM_LIBS");
-
-    make_shared_object(&here, &out.join("libcontenders.so"), &static_lib, system_libs);
+    make_shared_object(&here, &out.join("libcontenders.so"), &static_lib);
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=dylib=contenders");
     println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{}", out.display());
     println!("cargo::rustc-env=IC_LISTENER_STATIC_LIB={}", static_lib.display());
     println!("cargo::rustc-env=IC_LISTENER_HEADERS={}", here.join(HEADERS).display());
-    println!("cargo::rustc-env=IC_LISTENER_SYSTEM_LIBS={system_libs}");
 }
 
-fn make_shared_object(here: &Path, shared_object: &Path, static_lib: &Path, system_libs: &str) {
+fn make_shared_object(here: &Path, shared_object: &Path, static_lib: &Path) {
     // Optimized whatever cargo's profile is: it is the C that a release of Greenplum runs.
     let compiler = cc::Build::new().opt_level(2).debug(false).warnings(true).extra_warnings(true).get_compiler();
     let mut command = compiler.to_command();
@@ -57,8 +48,7 @@ fn make_shared_object(here: &Path, shared_object: &Path, static_lib: &Path, syst
         .arg("-o")
         .arg(shared_object)
         .args(C_SOURCES.map(|source| here.join(source)))
-        .arg(static_lib)
-        .args(system_libs.split(' '));
+        .arg(static_lib);
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

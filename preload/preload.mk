@@ -4,11 +4,6 @@ PRELOAD_LIB = target/preload/libic_listener_preload.so
 PRELOAD_RUN = target/preload/ic_listener_run
 PRELOAD_CFLAGS = -std=gnu11 -O2 -fPIC -fexceptions -fvisibility=hidden -Wall -Wextra -Werror -Iinclude
 
-BINDIR = $(PREFIX)/bin
-
-# The static library as one object, which keeps what is not the API to itself.
-PRELOAD_BASE = $(or $(ONE_OBJECT_LIB),$(STATIC_LIB))
-
 all: preload
 
 .PHONY: all preload install-preload uninstall-preload
@@ -17,10 +12,10 @@ preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
 
 # The static library's bind(), listen() and connect() would be the ones that this library exports; so they get other names.
 # The unwinder comes in statically: to load libgcc_s.so takes longer than all the rest of the start.
-$(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(PRELOAD_BASE)
+$(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(OBJCOPY) --redefine-sym bind=ic_next_bind --redefine-sym listen=ic_next_listen \
-		--redefine-sym connect=ic_next_connect $(PRELOAD_BASE) $(@D)/library.a
+		--redefine-sym connect=ic_next_connect $(STATIC_LIB) $(@D)/library.a
 	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o preload/preload.c
 	$(CC) -shared -static-libgcc $(CFLAGS) $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a -s -Wl,-z,now,-z,relro \
 		-Wl,--gc-sections,--as-needed,--no-undefined,--version-script=preload/exports.map -ldl
@@ -38,10 +33,9 @@ target/preload/libdir: FORCE
 FORCE:
 
 install: install-preload
-uninstall: uninstall-preload
+remove-files: uninstall-preload
 
-install-preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
-	$(INSTALL) -d "$(DESTDIR)$(LIBDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1"
+install-preload: $(PRELOAD_LIB) $(PRELOAD_RUN) | install-directories
 	$(INSTALL) -m 755 $(PRELOAD_LIB) "$(DESTDIR)$(LIBDIR)"
 	$(INSTALL) -m 755 $(PRELOAD_RUN) "$(DESTDIR)$(BINDIR)"
 	$(INSTALL) -m 644 man/ic_listener_run.1 "$(DESTDIR)$(MANDIR)/man1"

@@ -1,14 +1,7 @@
-//! The committed C header is the one the sources say, and the package says the same version everywhere.
+//! The C header says the version of the package. (That it is the one the sources say is tested where it is generated.)
 
 use std::fs;
 use std::path::Path;
-
-#[test]
-fn the_committed_header_is_fresh() {
-    let generated = fs::read_to_string(concat!(env!("OUT_DIR"), "/ic_listener.h")).expect("build.rs wrote it");
-    let committed = fs::read_to_string(in_the_package("include/ic_listener.h")).expect("it is committed");
-    assert!(generated == committed, "include/ic_listener.h is stale: run `make header` and commit what it changed");
-}
 
 #[test]
 fn the_header_has_the_version_of_the_package() {

@@ -3,6 +3,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+top=$(cd .. && pwd)
 # shellcheck source-path=SCRIPTDIR/.. disable=SC1091
 . ./harness/tap.sh
 
@@ -166,11 +167,41 @@ static_program_of_a_static_installation()
 		says_hello "$work/only-static-$2"
 }
 
-# With libgcc_s.so out of the way: -static brings libgcc_eh.a for it.
+# OPTION: -static, or -static-pie, with what pkg-config says and without.
 fully_static_program()
 {
-	"${CC:-cc}" -static "$work/program.c" -o "$work/fully-static" -I"$prefix/include" -L"$prefix/lib" -lic_listener &&
-		says_hello "$work/fully-static"
+	local alone=$work/only-static/lib/pkgconfig
+	"${CC:-cc}" "$1" "$work/program.c" -I"$prefix/include" "$prefix/lib/$library.a" -o "$work/fully-static" &&
+		says_hello "$work/fully-static" || return
+	# shellcheck disable=SC2046
+	"${CC:-cc}" "$1" "$work/program.c" -o "$work/fully-static" \
+		$(PKG_CONFIG_PATH=$alone pkg-config --static --cflags --libs ic_listener) &&
+		says_hello "$work/fully-static" &&
+		is "the libraries it needs" "" "$(readelf -d "$work/fully-static" | grep NEEDED)"
+}
+
+# COMPILER OPTIONS...: the archive is all that is named.
+nothing_but_the_archive()
+{
+	"$@" "$work/program.c" -I"$prefix/include" "$prefix/lib/$library.a" -o "$work/plain" && says_hello "$work/plain"
+}
+
+# Each `cc example.c ...` of README.md, with the example that stands there.
+lines_of_the_readme()
+{
+	local line count=0
+	mkdir -p "$work/readme" && cd "$work/readme" || return
+	ln -sf "$top/target" "$top/include" .
+	awk '/^```c$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' "$top/README.md" >example.c
+	while read -r line
+	do
+		rm -f a.out
+		echo "$line"
+		PKG_CONFIG_PATH=$prefix/lib/pkgconfig bash -c "$line" || return
+		LD_LIBRARY_PATH=$prefix/lib ./a.out | grep '^listening on port [1-9]' || return
+		count=$((count + 1))
+	done < <(sed -n 's/^    \(cc .*example\.c .*\)/\1/p' "$top/README.md")
+	[ "$count" -ge 3 ]
 }
 
 needs_no_library()
@@ -196,34 +227,33 @@ directories_are_taken_as_given()
 		is "includedir" "/i" "$(sed -n 's/^includedir=//p' "$work/given/l/lib64/pkgconfig/ic_listener.pc")"
 }
 
-# Cargo repeats the note of the build when there is nothing to build.
-system_libraries()
+# Of libc, and of the unwinder, which every C compiler links: nothing of what was a library of its own before glibc 2.34.
+needs_libc_and_the_unwinder()
 {
-	local reported
-	reported=$("${CARGO:-cargo}" rustc --manifest-path ../Cargo.toml --lib --crate-type staticlib -- \
-		--print native-static-libs 2>&1 | sed -n 's/^note: native-static-libs: //p')
-	[ -n "$reported" ] &&
-		is "Libs.private" "$reported" "$(sed -n 's/^Libs.private: //p' "$prefix/lib/pkgconfig/ic_listener.pc")" &&
-		is "SYSTEM_LIBS of c_tests/Makefile" "$reported" "$(sed -n 's/^SYSTEM_LIBS = //p' Makefile)" &&
-		is "the link line of README.md" "$reported" \
-			"$(sed -n 's/^ *cc .*libic_listener\.a \(-l[^#]*[^# ]\) *#.*/\1/p' ../README.md)"
+	local undefined
+	undefined=$(readelf -sW "$prefix/lib/$library.a" | awk '$7 == "UND" && $8 != "" { print $8 }' | sort -u)
+	[ "$(echo "$undefined" | wc -l)" -gt 20 ] &&
+		is "what it needs of other libraries" "" "$(echo "$undefined" | grep -E \
+			'^(pthread_(create|join|detach|key_|getspecific|setspecific|rwlock|cond|mutex_trylock)|dl(open|sym|error)|shm_|sem_|timer_|aio_|f?(mod|loor|ma|ma[xin]+)f?$)')" &&
+		is "the rest of Rust" "" "$(echo "$undefined" | grep -E '^_?_R|^rust_|^__rust')"
 }
 
-# LIBRARY: the names it defines for others. The hidden DW.ref.* is out of their reach.
+# ARCHIVE: the names it defines for others. readelf, because nm sees no object with bitcode in it where clang is installed.
 globals_of()
 {
-	nm -g --defined-only "$1" 2>/dev/null | awk 'NF == 3 && $3 !~ /^DW\.ref\./ { print $3 }' | sort -u
+	readelf -sW "$1" | awk '$5 != "LOCAL" && $7 != "UND" && $1 ~ /^[0-9]+:$/ { print $8 }' | sort -u
 }
 
 shared_exports_the_api()
 {
-	[ "$(api | wc -l)" -eq 6 ] &&
-		is "nm -D" "$(api)" "$(nm -D --defined-only "$prefix/lib/$soname" | awk '{ print $3 }' | sort)"
+	[ "$(api | wc -l)" -gt 5 ] &&
+		is "its dynamic symbols" "$(api)" "$(readelf --dyn-syms -W "$prefix/lib/$soname" |
+			awk '$5 != "LOCAL" && $7 != "UND" && $1 ~ /^[0-9]+:$/ { print $8 }' | sort)"
 }
 
 static_defines_the_api()
 {
-	is "nm -g" "$(api)" "$(globals_of "$prefix/lib/$library.a")"
+	is "its global symbols" "$(api)" "$(globals_of "$prefix/lib/$library.a")"
 }
 
 # Two libraries of Rust in one program: each has its own runtime.
@@ -249,32 +279,21 @@ second_rust_library()
 	END
 	"${RUSTC:-rustc}" --edition 2024 --crate-type staticlib -O -C lto=fat -C codegen-units=1 \
 		-o "$work/libother.a" "$work/other.rs" || return
-	# Each may stand first.
-	# shellcheck disable=SC2046
+	# Each may stand first. The other one is as rustc makes it.
+	others='-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc'
+	# shellcheck disable=SC2086
 	"${CC:-cc}" "$work/two.c" -I"$prefix/include" "$prefix/lib/$library.a" "$work/libother.a" \
-		-o "$work/two" $(flags --static) && "$work/two" || return
-	# shellcheck disable=SC2046
+		-o "$work/two" $others && "$work/two" || return
+	# shellcheck disable=SC2086
 	"${CC:-cc}" "$work/two.c" -I"$prefix/include" "$work/libother.a" "$prefix/lib/$library.a" \
-		-o "$work/two" $(flags --static) && "$work/two"
-}
-
-# What Rust makes, and the tests of this directory link: these names beside the API, and --exclude-libs hides them all.
-archive=../target/release/$library.a
-cargo_s_archive()
-{
-	is "beside the API and compiler-rt's" "EMPTY_PANIC ARGV_INIT_ARRAY rust_eh_personality" \
-		"$(globals_of $archive | grep -v -e '^__' -e '^setup_listener$' -e '^ic_listener_' |
-			sed 's/.*\(EMPTY_PANIC\|ARGV_INIT_ARRAY\)$/\1/' | tr '\n' ' ' | sed 's/ $//')" &&
-		is "the API" "$(api)" "$(globals_of $archive | grep -e '^setup_listener$' -e '^ic_listener_')"
+		-o "$work/two" $others && "$work/two"
 }
 
 exports_nothing()
 {
 	echo 'int in_an_extension(int *port, int *fd); extern int setup_listener(int *port, int *fd);
 		int in_an_extension(int *port, int *fd) { return setup_listener(port, fd); }' >"$work/extension.c"
-	# shellcheck disable=SC2046
-	"${CC:-cc}" -shared -fPIC "$work/extension.c" -o "$work/extension.so" \
-		-Wl,--exclude-libs,$library.a "$1" $(sed -n 's/^SYSTEM_LIBS = //p' Makefile) &&
+	"${CC:-cc}" -shared -fPIC "$work/extension.c" -o "$work/extension.so" -Wl,--exclude-libs,$library.a "$1" -Wl,-z,defs &&
 		is "what the extension exports" "in_an_extension" \
 			"$(nm -D --defined-only "$work/extension.so" | awk '{ print $3 }')"
 }
@@ -331,24 +350,87 @@ uninstall_leaves_nothing()
 	touch "$staged/usr/lib/x86/libic_listener_of_somebody_else.a"
 	uninstall_from PREFIX=/usr LIBDIR=/usr/lib/x86 DESTDIR="$staged" >/dev/null &&
 		uninstall_from PREFIX="$prefix" >/dev/null || return
-	is "what is left of the package" "/usr/lib/x86/libic_listener_of_somebody_else.a" "$(files_in "$staged")" &&
-		is "what is left below the prefix" "" "$(files_in "$prefix")"
+	is "what is left of the package" "/usr/lib/x86/libic_listener_of_somebody_else.a" \
+		"$(cd "$staged" && find . -type f -o -type d -empty | sed 's/^\.//')" &&
+		is "what is left of the prefix" "" "$(find "$prefix" 2>/dev/null)"
 }
 
-# The goal is 350 KiB.
+# It is 160; what std prints backtraces with, which one_object.sh leaves out, would make it more than 350.
 size_of_a_program()
 {
 	local bare with
 	echo 'int main(void) { return 0; }' >"$work/bare.c"
 	"${CC:-cc}" -O2 -s "$work/bare.c" -o "$work/bare"
-	# shellcheck disable=SC2046
-	"${CC:-cc}" -O2 -s "$work/program.c" -o "$work/with" -I"$prefix/include" "$prefix/lib/$library.a" \
-		$(sed -n 's/^SYSTEM_LIBS = //p' Makefile) || return
+	"${CC:-cc}" -O2 -s "$work/program.c" -o "$work/with" -I"$prefix/include" "$prefix/lib/$library.a" || return
 	bare=$(stat -c %s "$work/bare")
 	with=$(stat -c %s "$work/with")
 	added=$(((with - bare + 1023) / 1024))
 	echo "$added" >"$work/added"
-	[ "$added" -le 350 ]
+	[ "$added" -le 200 ]
+}
+
+# Directories that were there before stay, and so do those with something of others' in them; installed twice or not.
+uninstall_removes_the_directories_it_made()
+{
+	mkdir -p "$work/was/there/lib" &&
+		install_to PREFIX="$work/was/there" && install_to PREFIX="$work/was/there" &&
+		mkdir -p "$work/was/there/share/doc" &&
+		uninstall_from PREFIX="$work/was/there" &&
+		is "what is left" "$(printf '%s\n' . ./lib ./share ./share/doc)" "$(cd "$work/was/there" && find . | sort)"
+}
+
+prefix_with_a_space()
+{
+	local spaced="$work/a prefix"
+	install_to PREFIX="$spaced" &&
+		is "the files" "$(expected_files /include /lib /share/man)" "$(files_in "$spaced")" &&
+		PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --validate ic_listener &&
+		is "its prefix" "$spaced" "$(PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --variable=prefix ic_listener)" &&
+		eval "${CC:-cc} '$work/program.c' -o '$work/spaced' -Wl,-rpath,'$spaced/lib' \
+			$(PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --cflags --libs ic_listener)" &&
+		says_hello "$work/spaced" &&
+		uninstall_from PREFIX="$spaced" && [ ! -e "$spaced" ]
+}
+
+# VARIABLE...
+is_refused()
+{
+	local said status=0
+	said=$(install_to "$@" 2>&1) || status=$?
+	is "the status" 2 $status && echo "$said" | grep 'absolute' && [ ! -e ../relative ]
+}
+
+# As root, with an ldconfig that says which directories are the system's and writes down how it is called.
+linker_cache()
+{
+	mkdir "$work/bin"
+	printf '#!/bin/sh\necho 0\n' >"$work/bin/id"
+	printf '#!/bin/sh\necho "called with:$*" >>"%s"\necho "%s:"\n' "$work/ldconfig" "$work/system/lib" >"$work/bin/ldconfig"
+	chmod 755 "$work/bin/id" "$work/bin/ldconfig"
+	PATH=$work/bin:$PATH install_to PREFIX="$work/own" &&
+		is "calls for a prefix of one's own" "" "$(grep 'with:$' "$work/ldconfig")" &&
+		PATH=$work/bin:$PATH install_to PREFIX="$work/system" DESTDIR="$work/stage" &&
+		is "calls for a package" "" "$(grep 'with:$' "$work/ldconfig")" &&
+		PATH=$work/bin:$PATH install_to PREFIX="$work/system" &&
+		is "calls for the system's prefix" "called with:" "$(grep 'with:$' "$work/ldconfig")"
+}
+
+# A program that uses every function of libm computes what it computed without us.
+arithmetic_is_the_system_s()
+{
+	local option
+	printf '#include <math.h>\n#include <complex.h>\n' | "${CC:-cc}" -D_GNU_SOURCE -E -P -xc - |
+		perl install/libm_calls.pl >"$work/libm.c" &&
+		"${CC:-cc}" -D_GNU_SOURCE -fno-builtin -w -c "$work/libm.c" -o "$work/libm.o" &&
+		"${CC:-cc}" -D_GNU_SOURCE -fno-builtin -w -DWITH_IC_LISTENER -I"$prefix/include" -c "$work/libm.c" \
+			-o "$work/libm-with.o" || return
+	for option in -pie -static
+	do
+		"${CC:-cc}" $option "$work/libm.o" -lm -o "$work/libm" && "$work/libm" >"$work/libm.expected" &&
+			"${CC:-cc}" $option "$work/libm-with.o" "$prefix/lib/$library.a" -lm -o "$work/libm" &&
+			"$work/libm" >"$work/libm.seen" || return
+		[ "$(wc -l <"$work/libm.expected")" -gt 300 ] && diff "$work/libm.expected" "$work/libm.seen" || return
+	done
 }
 
 check "make install below a DESTDIR with a space in it" \
@@ -369,16 +451,35 @@ done
 install_to PREFIX="$work/only-static" >/dev/null
 rm -f "$work"/only-static/lib/*.so*
 check "program.c where the static library stands alone" static_program_of_a_static_installation "${CC:-cc}" program.c
-check "program.c, fully static" fully_static_program
-check "the system libraries are those that rustc reports" system_libraries
+for option in -static -static-pie
+do
+	check "program.c with $option" fully_static_program $option
+done
+for linker in bfd gold lld mold
+do
+	if command -v "ld.$linker" >/dev/null
+	then
+		check "a program with the archive alone, linked by ld.$linker" nothing_but_the_archive "${CC:-cc}" -fuse-ld=$linker
+	else
+		case $linker in bfd | gold) package=binutils ;; *) package=$linker ;; esac
+		skip "a program linked by ld.$linker" "ld.$linker is missing: apt-get install $package"
+	fi
+done
+if command -v clang >/dev/null
+then
+	check "a program with the archive alone, by clang" nothing_but_the_archive clang
+else
+	skip "a program by clang" "clang is missing: apt-get install clang"
+fi
+check "the command lines of README.md" lines_of_the_readme
+check "the static library needs libc and the unwinder" needs_libc_and_the_unwinder
+check "arithmetic is libm's and libgcc's, bit for bit" arithmetic_is_the_system_s
 check "the shared library exports the API and nothing else" shared_exports_the_api
 check "the shared library has its SONAME and links" shared_names_itself
 check "the shared library is hardened" shared_is_hardened
 check "the static library defines the API and nothing else" static_defines_the_api
 check "a program can link a second library of Rust" second_rust_library
 check "an extension that links it exports nothing of it" exports_nothing "$prefix/lib/$library.a"
-check "cargo's archive has the documented names beside the API" cargo_s_archive
-check "an extension that links cargo's archive exports nothing of it" exports_nothing "$archive"
 check "the example in setup_listener(3)" example setup_listener.3
 check "the example in ic_listener_open_tcp(3)" example ic_listener_open_tcp.3
 if command -v mandoc >/dev/null
@@ -389,7 +490,13 @@ then
 else
 	skip "the man pages" "mandoc is missing: apt-get install mandoc"
 fi
-check "a stripped program grows by 350 KiB at most" size_of_a_program
+check "a stripped program grows by 200 KiB at most" size_of_a_program
 echo "# a stripped program grows by $(cat "$work/added") KiB"
+check "a PREFIX with a space in it" prefix_with_a_space
+check "a relative PREFIX is refused" is_refused PREFIX=relative
+check "a relative LIBDIR is refused" is_refused PREFIX="$work/absolute" LIBDIR=relative
+check "a relative DESTDIR is refused" is_refused DESTDIR=relative
+check "ldconfig runs for the system's directories only" linker_cache
+check "make uninstall removes the directories that make install made" uninstall_removes_the_directories_it_made
 check "make uninstall removes that and nothing else" uninstall_leaves_nothing
 finish

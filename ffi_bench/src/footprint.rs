@@ -17,7 +17,7 @@ pub struct Footprint {
     pub added_bytes: u64,
     /// The same with -Wl,--gc-sections, as distributions like to link.
     pub added_bytes_gc_sections: u64,
-    /// The archive itself, which is larger, because it has the whole of Rust's runtime in it.
+    /// The archive itself, which is larger, because it has symbols and relocations in it.
     pub archive_bytes: u64,
 }
 
@@ -27,7 +27,6 @@ const WITH: &str = "#include \"ic_listener.h\"\n\
 
 const LIBRARY: &str = env!("IC_LISTENER_STATIC_LIB");
 const HEADERS: &str = env!("IC_LISTENER_HEADERS");
-const SYSTEM_LIBS: &str = env!("IC_LISTENER_SYSTEM_LIBS");
 
 /// Builds both programs with cc in `scratch`, a directory that exists.
 pub fn measure(scratch: &Path) -> io::Result<Footprint> {
@@ -58,7 +57,7 @@ fn size_of_program(scratch: &Path, source: &str, with_library: bool, options: &[
     let mut command = Command::new(compiler());
     command.args(["-O2", "-s", "-I", HEADERS]).args(options).arg("-o").arg(&program).arg(&source_file);
     if with_library {
-        command.arg(LIBRARY).args(SYSTEM_LIBS.split(' '));
+        command.arg(LIBRARY);
     }
     let status = command.status()?;
     if !status.success() {
