@@ -391,10 +391,11 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
 ///
 /// SO_REUSEADDR is set before connect(2), so that listeners and other connections can use the port too, now and in TIME_WAIT.
 ///
-/// Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, or with one that ic_listener_bind() chose, and there
-/// is a way to the destination), ports are named with bind(2) until one gives the connection: those that listeners left in
-/// TIME_WAIT, and those that others share, if no connection to this destination exists from there. Reserved ports are passed over, and the port of the destination
-/// when that is this host: the socket would connect to itself. (connect(2) itself may do so; what it does is left alone.)
+/// Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, or with one that ic_listener_bind() chose, and
+/// there is a way to the destination), ports are named with bind(2) until one gives the connection: those that listeners
+/// left in TIME_WAIT, and those that others share, if no connection to this destination exists from there. Reserved ports
+/// are passed over, and the port of the destination when that is this host: the socket would connect to itself.
+/// (connect(2) itself may do so; what it does is left alone.)
 ///
 /// The first port is named on the caller's socket. When its connection exists already, the socket is spent, because a bound
 /// socket cannot be unbound, and a fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
@@ -415,9 +416,10 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
 /// a signal interrupts returns EINTR, and the connection goes on.
 ///
 /// report may be NULL. On failure fd is still a socket of the same kind: EADDRNOTAVAIL when no port can be had. It has a
-/// port only if the caller chose one, and an address that it was bound to is still bound. There are two exceptions. One descriptor has to be
-/// free for an exchange; if there is none, errno is EMFILE, and the socket may be bound to the port that was named last. And
-/// a non-blocking connection that fails after EINPROGRESS keeps a port that was named for it. fd stays the caller's.
+/// port only if the caller chose one, and an address that it was bound to is still bound. There are two exceptions. One
+/// descriptor has to be free for an exchange; if there is none, errno is EMFILE, and the socket may be bound to the port
+/// that was named last. And a non-blocking connection that fails after EINPROGRESS keeps a port that was named for it. fd
+/// stays the caller's.
 ///
 /// # Safety
 ///
