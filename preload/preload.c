@@ -133,8 +133,9 @@ is_readable(int fd, const void *bytes)
 }
 
 /*
- * Whether this is an IPv4 or IPv6 address that the kernel would take for this
- * socket. *length becomes that of the address alone.
+ * Whether this is an IPv4 or IPv6 address, long enough and readable. *length
+ * becomes that of the address alone, unless the socket is of the other family:
+ * the kernel looks at the length first.
  */
 static bool
 is_address(int fd, const sockaddr *address, socklen_t *length)
@@ -152,10 +153,16 @@ is_address(int fd, const sockaddr *address, socklen_t *length)
 		full = sizeof(struct sockaddr_in6);
 		least = full - sizeof(uint32_t);	/* without the scope, RFC 2133 */
 	}
-	if (*length < least || family != option(fd, SOL_SOCKET, SO_DOMAIN))
+	else if (family != AF_INET)
+		return false;
+	if (*length < least)
 		return false;
 	if (*length > full)
+	{
+		if (option(fd, SOL_SOCKET, SO_DOMAIN) != family)
+			return false;
 		*length = full;
+	}
 	/* sin_zero is nobody's to look at, the end of an IPv6 address is. */
 	return family == AF_INET ||
 		is_readable(fd, (const char *) address + *length - 8);

@@ -214,9 +214,38 @@ wait_for_connection(void *unused)
 	(void) unused;
 	pthread_cleanup_push(is_being_cancelled, NULL);
 	returned = connect(waiting_fd, (struct sockaddr *) &peer, sizeof(peer));
+	/* write() would be the next place to be cancelled in. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	say(returned == 0 ? "connected" : "connect", errno);
 	pthread_cleanup_pop(0);
 	return NULL;
+}
+
+static void *
+bind_when_cancelled(void *unused)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+	int			returned;
+
+	(void) unused;
+	pthread_cleanup_push(is_being_cancelled, NULL);
+	pthread_cancel(pthread_self());
+	returned = bind(fd, (struct sockaddr *) &any, sizeof(any));
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	say(returned == 0 ? "bound" : "bind", returned == 0 ? 0 : errno);
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+/* One that is to be cancelled is not, in bind(). */
+static void
+not_cancelled(void)
+{
+	pthread_t	other;
+
+	pthread_create(&other, NULL, bind_when_cancelled, NULL);
+	pthread_join(other, NULL);
 }
 
 /* Waits until the thread sleeps, which it does in connect() only. */
@@ -326,6 +355,7 @@ static const struct
 	{"vfork", child_of_vfork},
 	{"cancelled", cancelled},
 	{"cancelled-before", cancelled_before},
+	{"not-cancelled", not_cancelled},
 	{"jumped-out-of", jumped_out_of},
 };
 

@@ -205,6 +205,7 @@ check "with the log, in a thread with a stack of 16 KiB" env IC_LISTENER_LOG=std
 check "all symbols bound at the start" is_on_full_host "main: $all" env LD_BIND_NOW=1 "$run" build/hard_places main
 check "a thread that waits in connect() is cancelled" hard_place cancelled "connect: EADDRNOTAVAIL" "cancelled"
 check "connect() is a cancellation point when it does not wait" hard_place cancelled-before "cancelled" "cancelled"
+check "bind() is none" hard_place not-cancelled "bind: EADDRINUSE" "bound"
 check "a handler jumps out of connect()" hard_place jumped-out-of "connect came back: EADDRNOTAVAIL" "jumped out"
 
 check "python: 64 listeners and 64 connections, plain none" differs \
