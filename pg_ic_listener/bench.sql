@@ -39,3 +39,35 @@ BEGIN
 	END IF;
 	INSERT INTO calls VALUES (client, call, failure, ic_open_sockets());
 END $$;
+
+-- One exchange between backends whose sockets are their own: a listener, a
+-- connection, a row, and all closed again. Either end closes first, by turns,
+-- and leaves its port in TIME_WAIT.
+CREATE FUNCTION one_exchange(opener text, client int, call int) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+	use_plain boolean := opener = 'plain';
+	opened record;
+	outgoing int;
+	incoming int;
+	failure text;
+BEGIN
+	BEGIN
+		SELECT port, fd INTO opened FROM ic_drop_in_listen_tcp(plain => use_plain);
+		outgoing := fd FROM ic_drop_in_connect_tcp(opened.port, plain => use_plain);
+		incoming := ic_accept(opened.fd);
+		PERFORM ic_send(outgoing, 'a row');
+		PERFORM ic_receive(incoming) LIMIT 1;
+		IF call % 2 = 0 THEN
+			PERFORM ic_close(incoming);
+			PERFORM ic_close(outgoing);
+		ELSE
+			PERFORM ic_close(outgoing);
+			PERFORM ic_close(incoming);
+		END IF;
+		PERFORM ic_close(opened.fd);
+	EXCEPTION WHEN SQLSTATE '58M01' THEN
+		GET STACKED DIAGNOSTICS failure = PG_EXCEPTION_DETAIL;
+	END;
+	INSERT INTO calls VALUES (client, call, failure, ic_open_sockets());
+END $$;

@@ -74,6 +74,23 @@ CREATE FUNCTION ic_connect_tcp(
 	OUT local_port integer)
 AS 'MODULE_PATHNAME', 'pg_ic_connect_tcp' LANGUAGE C;
 
+-- A socket of the backend's own, with the library's bind(), listen() and
+-- connect(), or the system's if plain.
+CREATE FUNCTION ic_drop_in_listen_tcp(
+	address text DEFAULT '0.0.0.0',
+	plain boolean DEFAULT false,
+	OUT port integer,
+	OUT fd integer)
+AS 'MODULE_PATHNAME', 'pg_ic_drop_in_listen_tcp' LANGUAGE C;
+
+CREATE FUNCTION ic_drop_in_connect_tcp(
+	port integer,
+	address text DEFAULT '127.0.0.1',
+	plain boolean DEFAULT false,
+	OUT fd integer,
+	OUT local_port integer)
+AS 'MODULE_PATHNAME', 'pg_ic_drop_in_connect_tcp' LANGUAGE C;
+
 CREATE FUNCTION ic_connect_udp(
 	port integer,
 	address text DEFAULT '127.0.0.1',

@@ -501,9 +501,55 @@ socket_address(const char *address, int port, struct sockaddr_storage *result)
 	return length;
 }
 
+/*
+ * How an outgoing socket is connected.
+ */
+typedef enum Connector
+{
+	PLAIN_CONNECT,				/* connect() */
+	SHARE_PORT,					/* ic_listener_share_port(), connect() */
+	FIND_PORT					/* ic_listener_connect() */
+} Connector;
+
+/*
+ * bind() and listen() as a database calls them, or the library's instead.
+ */
+PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
+Datum
+pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
+{
+	static const char failed[] = "could not set up TCP interconnect listener";
+	char	   *address = cstring_or_null(fcinfo, 0);
+	bool		plain = bool_or_false(fcinfo, 1);
+	struct sockaddr_storage local;
+	struct sockaddr *any = (struct sockaddr *) &local;
+	socklen_t	length = socket_address(address ? address : "0.0.0.0", 0,
+										&local);
+	IcSocket   *sock = new_socket(true);
+	Datum		values[2];
+
+	sock->fd = socket(local.ss_family,
+					  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (sock->fd < 0)
+		socket_error(failed, "socket");
+	if ((plain ? bind(sock->fd, any, length) :
+		 ic_listener_bind(sock->fd, any, length, NULL)) != 0)
+		socket_error(failed, "bind");
+	if ((plain ? listen(sock->fd, 128) :
+		 ic_listener_listen(sock->fd, 128, NULL)) != 0)
+		socket_error(failed, "listen");
+
+	length = sizeof(local);
+	if (getsockname(sock->fd, any, &length) != 0)
+		socket_error(failed, "getsockname");
+	values[0] = Int32GetDatum(ntohs(((struct sockaddr_in *) &local)->sin_port));
+	values[1] = Int32GetDatum(sock->fd);
+	return form_result(fcinfo, values);
+}
+
 static Datum
-connect_to(FunctionCallInfo fcinfo, bool stream, const char *source,
-		   int source_port)
+connect_to(FunctionCallInfo fcinfo, bool stream, Connector connector,
+		   const char *source, int source_port)
 {
 	static const char failed[] = "could not set up interconnect connection";
 	char	   *address = cstring_or_null(fcinfo, 1);
@@ -512,6 +558,7 @@ connect_to(FunctionCallInfo fcinfo, bool stream, const char *source,
 	socklen_t	peer_length;
 	socklen_t	length;
 	IcSocket   *sock;
+	int			rc;
 	Datum		values[2];
 
 	peer_length = socket_address(address ? address : "127.0.0.1",
@@ -522,7 +569,7 @@ connect_to(FunctionCallInfo fcinfo, bool stream, const char *source,
 					  SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock->fd < 0)
 		socket_error(failed, "socket");
-	if (stream && ic_listener_share_port(sock->fd) != 0)
+	if (connector == SHARE_PORT && ic_listener_share_port(sock->fd) != 0)
 		socket_error(failed, "ic_listener_share_port");
 	if (source)
 	{
@@ -531,7 +578,12 @@ connect_to(FunctionCallInfo fcinfo, bool stream, const char *source,
 			socket_error(failed, "bind");
 	}
 
-	if (connect(sock->fd, (struct sockaddr *) &peer, peer_length) != 0)
+	if (connector == FIND_PORT)
+		rc = ic_listener_connect(sock->fd, (struct sockaddr *) &peer,
+								 peer_length, NULL);
+	else
+		rc = connect(sock->fd, (struct sockaddr *) &peer, peer_length);
+	if (rc != 0)
 	{
 		if (errno != EINPROGRESS)
 			socket_error(failed, "connect");
@@ -566,7 +618,7 @@ PG_FUNCTION_INFO_V1(pg_ic_connect_tcp);
 Datum
 pg_ic_connect_tcp(PG_FUNCTION_ARGS)
 {
-	return connect_to(fcinfo, true, cstring_or_null(fcinfo, 2),
+	return connect_to(fcinfo, true, SHARE_PORT, cstring_or_null(fcinfo, 2),
 					  int_or_zero(fcinfo, 3));
 }
 
@@ -574,7 +626,16 @@ PG_FUNCTION_INFO_V1(pg_ic_connect_udp);
 Datum
 pg_ic_connect_udp(PG_FUNCTION_ARGS)
 {
-	return connect_to(fcinfo, false, NULL, 0);
+	return connect_to(fcinfo, false, PLAIN_CONNECT, NULL, 0);
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_drop_in_connect_tcp);
+Datum
+pg_ic_drop_in_connect_tcp(PG_FUNCTION_ARGS)
+{
+	return connect_to(fcinfo, true,
+					  bool_or_false(fcinfo, 2) ? PLAIN_CONNECT : FIND_PORT,
+					  NULL, 0);
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_close);
