@@ -6,6 +6,7 @@ use std::time::Duration;
 use socket2::{SockRef, Type};
 
 use crate::bench::{Bench, FLOOR_PORT, Facts};
+use crate::connecting;
 use crate::contenders::{ALLOCATES, BIND_EACH, Role, TCP, UDP, allocations, set_floor_port, set_port_range};
 use crate::crowd;
 use crate::fill;
@@ -20,7 +21,7 @@ use crate::system_calls::{Count, Traced, marked};
 pub type Group = (&'static str, fn(&Bench) -> io::Result<()>);
 
 /// In this order. The quiet host comes first, because the others are compared with it.
-pub const GROUPS: [Group; 11] = [
+pub const GROUPS: [Group; 14] = [
     ("self_check", self_check),
     ("quiet", quiet),
     ("held_by_bind_0", held_by_bind_0),
@@ -32,6 +33,9 @@ pub const GROUPS: [Group; 11] = [
     ("udp", udp),
     ("udp_held", udp_held),
     ("fresh_process", fresh_process),
+    ("connect_quiet", connecting::quiet),
+    ("connect_time_wait", connecting::time_wait),
+    ("connect_connected", connecting::connected),
 ];
 
 /// Shares of the range, in percent.

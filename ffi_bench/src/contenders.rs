@@ -71,6 +71,13 @@ pub static TCP: [Contender; 9] = [
     Contender::new("ic_listener unicast", Role::IcListener, Address::Unicast, bench_ic_listener_unicast),
 ];
 
+/// What makes a connection.
+pub static CONNECTING: [Contender; 3] = [
+    Contender::new("connect", Role::Stock, Address::Unicast, bench_connect),
+    Contender::new("so_reuseaddr", Role::SoReuseaddr, Address::Unicast, bench_connect_so_reuseaddr),
+    Contender::new("ic_listener", Role::IcListener, Address::Unicast, bench_connect_ic_listener),
+];
+
 /// Takes part where the whole range is held.
 pub const BIND_EACH: Contender = Contender::new("bind each", Role::BindEach, Address::Wildcard, bench_bind_each);
 
@@ -98,6 +105,12 @@ pub fn set_floor_port(port: u16) {
     unsafe { bench_set_floor_port(port.into()) }
 }
 
+/// Tells those that connect where to.
+pub fn set_server_port(port: u16) {
+    // SAFETY: as above.
+    unsafe { bench_set_server_port(port.into()) }
+}
+
 /// Tells [`BIND_EACH`] which ports there are.
 pub fn set_port_range(ports: RangeInclusive<u16>) {
     // SAFETY: as above.
@@ -118,6 +131,10 @@ unsafe extern "C" {
     fn bench_ic_listener_allocates(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
     fn bench_ic_listener_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect_so_reuseaddr(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect_ic_listener(port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_set_server_port(port: c_int);
     fn bench_set_floor_port(port: c_int);
     fn bench_set_port_range(min: c_int, max: c_int);
     fn bench_allocations() -> u64;

@@ -6,6 +6,7 @@
 
 mod bench;
 mod cases;
+mod connecting;
 mod contenders;
 mod crowd;
 mod figures;
@@ -127,7 +128,11 @@ fn run_group(group: &str, wanted: &Wanted, results: &mut Vec<CaseResult>) -> io:
 
 /// The quiet host's result that a case is compared with.
 fn quiet_of<'a>(case: &str, results: &'a [CaseResult]) -> Option<&'a CaseResult> {
-    let quiet = if case.starts_with("udp") { "udp_quiet" } else { "quiet" };
+    let quiet = match case {
+        _ if case.starts_with("udp") => "udp_quiet",
+        _ if case.starts_with("connect") => "connect_quiet",
+        _ => "quiet",
+    };
     results.iter().find(|result| result.case == quiet)
 }
 

@@ -82,6 +82,19 @@ fn verdicts(results: &[CaseResult]) -> Vec<Verdict> {
         verdicts.extend(p50_to(fresh, &format!("{title}, wildcard"), "ic_listener", "stock", 0.6));
         verdicts.extend(p50_to(fresh, &format!("{title}, unicast"), "ic_listener unicast", "stock unicast", 0.6));
     }
+    if let Some(quiet) = find("connect_quiet") {
+        verdicts.extend(p50_to(quiet, "connect, quiet host", "ic_listener", "connect", 1.15));
+    }
+    if let Some(time_wait) = find("connect_time_wait") {
+        let title = "connect, range full of TIME_WAIT";
+        verdicts.extend(time_wait.of("ic_listener").map(|ours| all_succeed(title, ours)));
+        verdicts.extend(p50_to_quiet(time_wait, find("connect_quiet"), title, 6.0));
+    }
+    if let Some(connected) = find("connect_connected") {
+        let title = "connect, range full of connections";
+        verdicts.extend(connected.of("ic_listener").map(|ours| all_succeed(title, ours)));
+        verdicts.extend(p50_to(connected, title, "ic_listener", "connect", 1.15));
+    }
     if let Some(filled) = find("fill") {
         let fill_of = |name: &str| filled.of(name)?.fill.as_ref();
         if let (Some(ours), Some(stock)) = (fill_of("ic_listener"), fill_of("stock")) {

@@ -226,3 +226,74 @@ bench_ic_listener_udp(int *port, int *fd)
 {
 	return ic_listener_open_udp(NULL, port, fd, NULL);
 }
+
+/*
+ * connect() to a server on the loopback address. What is closed is reset, so
+ * that the calls leave no TIME_WAIT for the next one, whoever makes it.
+ */
+static struct sockaddr_in server = {.sin_family = AF_INET};
+
+void
+bench_set_server_port(int port)
+{
+	server.sin_port = htons(port);
+	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+}
+
+static int
+outgoing_socket(void)
+{
+	struct linger reset = {1, 0};
+	int			sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (sock >= 0)
+		setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	return sock;
+}
+
+static int
+give_if_connected(int failed, int sock, int *port, int *fd)
+{
+	if (failed)
+	{
+		int			saved_errno = errno;
+
+		close(sock);
+		errno = saved_errno;
+		return -1;
+	}
+	*port = 0;
+	*fd = sock;
+	return 0;
+}
+
+int
+bench_connect(int *port, int *fd)
+{
+	int			sock = outgoing_socket();
+
+	return give_if_connected(connect(sock, (struct sockaddr *) &server,
+									 sizeof(server)), sock, port, fd);
+}
+
+int
+bench_connect_so_reuseaddr(int *port, int *fd)
+{
+	int			sock = outgoing_socket();
+	int			on = 1;
+
+	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	return give_if_connected(connect(sock, (struct sockaddr *) &server,
+									 sizeof(server)), sock, port, fd);
+}
+
+int
+bench_connect_ic_listener(int *port, int *fd)
+{
+	int			sock = outgoing_socket();
+
+	return give_if_connected(ic_listener_connect(sock,
+												 (struct sockaddr *) &server,
+												 sizeof(server), NULL),
+							 sock, port, fd);
+}
