@@ -62,6 +62,9 @@ static int	(*next_connect) (int fd, const sockaddr *address, socklen_t length);
 /* IC_LISTENER_LOG=stderr */
 static bool logs_to_stderr;
 
+/* A copy, because a server may write over its arguments to show what it does. */
+static char program[64];
+
 /* Before glibc 2.34 a program without threads does not have it. */
 #pragma weak pthread_testcancel
 
@@ -80,6 +83,7 @@ load(void)
 	*(void **) &next_listen = dlsym(RTLD_NEXT, "listen");
 	*(void **) &next_connect = dlsym(RTLD_NEXT, "connect");
 	logs_to_stderr = log != NULL && strcmp(log, "stderr") == 0;
+	strncpy(program, program_invocation_short_name, sizeof(program) - 1);
 }
 
 int
@@ -213,8 +217,7 @@ make_call_and_log(const Call *call)
 	int			error = errno;
 	char		pid[16];
 	char	   *digits = pid + sizeof(pid);
-	char	   *words[] = {"ic_listener: ", program_invocation_short_name,
-		NULL, report.message, "\n"};
+	char	   *words[] = {"ic_listener: ", program, NULL, report.message, "\n"};
 	struct iovec line[5];
 
 	if (returned == 0 || report.ports_tried == 0 ||

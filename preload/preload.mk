@@ -13,17 +13,19 @@ preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
 # The static library's bind(), listen() and connect() would be the ones that this library exports; so they get other names.
 # The unwinder comes in statically: to load libgcc_s.so takes longer than all the rest of the start.
 $(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(STATIC_LIB)
-	@mkdir -p $(@D)
+	@echo 'building $@'
+	@mkdir -p $(@D) && \
 	$(OBJCOPY) --redefine-sym bind=ic_next_bind --redefine-sym listen=ic_next_listen \
-		--redefine-sym connect=ic_next_connect $(STATIC_LIB) $(@D)/library.a
-	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o preload/preload.c
-	$(CC) -shared -static-libgcc $(CFLAGS) $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a -s -Wl,-z,now,-z,relro \
-		-Wl,--gc-sections,--as-needed,--no-undefined,--version-script=preload/exports.map -ldl
+		--redefine-sym connect=ic_next_connect $(STATIC_LIB) $(@D)/library.a && \
+	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o preload/preload.c && \
+	$(CC) -shared -static-libgcc -s $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a -Wl,-z,now,-z,relro,-z,noexecstack \
+		-Wl,--gc-sections,--as-needed,--no-undefined,--version-script=preload/exports.map -ldl && \
 	mv -f $@.new $@
 
 # The command knows where the library is installed, so it is made anew for another LIBDIR.
 $(PRELOAD_RUN): preload/ic_listener_run.c preload/preload.mk target/preload/libdir
-	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl
+	@echo 'building $@'
+	@$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl && \
 	mv -f $@.new $@
 
 target/preload/libdir: FORCE

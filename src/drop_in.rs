@@ -436,6 +436,8 @@ impl<'a> Caller<'a> {
     fn start_over(&mut self) -> Result<(), Failure> {
         self.renew()?;
         if let Some(address) = self.bound {
+            // A preloaded library in between takes the mark away where a port is named.
+            mark(self.socket, true);
             let outcome = self.socket().bind(&SockAddr::from(address));
             outcome.map_err(|error| Failure::system_call(Step::Bind, error))?;
         }
