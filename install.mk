@@ -11,9 +11,10 @@ MANDIR = $(PREFIX)/share/man
 
 INSTALL ?= install
 
-MAN_PAGES = setup_listener.3 ic_listener_open_tcp.3
-# Functions described on the page of another one, which a line of theirs points to.
-MAN_ALIASES = ic_listener_open_udp.3 ic_listener_share_port.3 ic_listener_step_name.3 ic_listener_version.3
+MAN_PAGES := $(notdir $(wildcard man/*.3))
+# PAGE/ALIAS.3 for the functions that a page names beside its own. Their pages are a line that points to it.
+MAN_ALIASES := $(shell for page in $(MAN_PAGES); do \
+	sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1.3/p' man/$$page | grep -vFx $$page | sed "s|^|$$page/|"; done)
 
 # A prefix may have a space in it: the recipes have these from their environment.
 install uninstall install-directories remove-files: export IC_DESTDIR = $(DESTDIR)
@@ -74,8 +75,8 @@ install: install-directories
 	$(INSTALL) -m 644 include/ic_listener.h "$$IC_DESTDIR$$IC_INCLUDEDIR"
 	$(INSTALL) -m 644 $(MAN_PAGES:%=man/%) "$$IC_DESTDIR$$IC_MANDIR/man3"
 	@for page in $(MAN_ALIASES); do \
-		printf '.so man3/ic_listener_open_tcp.3\n' >"$$IC_DESTDIR$$IC_MANDIR/man3/$$page" && \
-		chmod 644 "$$IC_DESTDIR$$IC_MANDIR/man3/$$page" || exit 1; \
+		printf '.so man3/%s\n' "$${page%/*}" >"$$IC_DESTDIR$$IC_MANDIR/man3/$${page#*/}" && \
+		chmod 644 "$$IC_DESTDIR$$IC_MANDIR/man3/$${page#*/}" || exit 1; \
 	done
 	$(RENEW_LINKER_CACHE)
 
@@ -101,5 +102,5 @@ remove-files:
 	@cd "$$IC_DESTDIR$$IC_LIBDIR" 2>/dev/null && \
 		rm -f libic_listener.a libic_listener.so $(SONAME) libic_listener.so.$(VERSION); \
 	cd "$$IC_DESTDIR$$IC_INCLUDEDIR" 2>/dev/null && rm -f ic_listener.h; \
-	cd "$$IC_DESTDIR$$IC_MANDIR/man3" 2>/dev/null && rm -f $(MAN_PAGES) $(MAN_ALIASES); \
+	cd "$$IC_DESTDIR$$IC_MANDIR/man3" 2>/dev/null && rm -f $(MAN_PAGES) $(notdir $(MAN_ALIASES)); \
 	true

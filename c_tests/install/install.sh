@@ -35,23 +35,23 @@ api()
 	sed -n 's/^[a-z].*[ *]\(setup_listener\|ic_listener_[a-z_]*\)(.*/\1/p' ../include/ic_listener.h | sort
 }
 
-# INCLUDEDIR LIBDIR MANDIR
+# INCLUDEDIR LIBDIR BINDIR MANDIR
 expected_files()
 {
-	sort <<-END
-		$1/ic_listener.h
-		$2/$library.a
-		$2/$library.so
-		$2/$soname
-		$2/$library.so.$version
-		$2/pkgconfig/ic_listener.pc
-		$3/man3/ic_listener_open_tcp.3
-		$3/man3/ic_listener_open_udp.3
-		$3/man3/ic_listener_share_port.3
-		$3/man3/ic_listener_step_name.3
-		$3/man3/ic_listener_version.3
-		$3/man3/setup_listener.3
-	END
+	{
+		cat <<-END
+			$1/ic_listener.h
+			$2/$library.a
+			$2/$library.so
+			$2/$soname
+			$2/$library.so.$version
+			$2/${library}_preload.so
+			$2/pkgconfig/ic_listener.pc
+			$3/ic_listener_run
+			$4/man1/ic_listener_run.1
+		END
+		sed -n 's/^\.Nm \([a-z_]\+\).*/\1/p' ../man/*.3 | sort -u | sed "s|.*|$4/man3/&.3|"
+	} | sort
 }
 
 files_in()
@@ -61,12 +61,12 @@ files_in()
 
 everything_is_staged()
 {
-	is "the files" "$(expected_files /usr/include /usr/lib/x86 /usr/share/man)" "$(files_in "$staged")"
+	is "the files" "$(expected_files /usr/include /usr/lib/x86 /usr/bin /usr/share/man)" "$(files_in "$staged")"
 }
 
 everything_is_in_the_prefix()
 {
-	is "the files" "$(expected_files /include /lib /share/man)" "$(files_in "$prefix")"
+	is "the files" "$(expected_files /include /lib /bin /share/man)" "$(files_in "$prefix")"
 }
 
 # Nothing executable or writable that should not be, and all of it readable, whatever the umask is.
@@ -74,7 +74,8 @@ modes()
 {
 	is "the modes" "$(printf '%s\n' 'f 644' 'f 755' 'l 777')" \
 		"$(find "$staged" ! -type d -printf '%y %m\n' | sort -u)" &&
-	is "what is executable" "$library.so.$version" "$(find "$staged" -type f -perm /111 -printf '%f\n')"
+	is "what is executable" "$(printf '%s\n' ic_listener_run "$library.so.$version" "${library}_preload.so" | sort)" \
+		"$(find "$staged" -type f -perm /111 -printf '%f\n' | sort)"
 }
 
 no_path_of_the_stage()
@@ -221,8 +222,8 @@ pc_file()
 
 directories_are_taken_as_given()
 {
-	install_to DESTDIR="$work/given" PREFIX=/p LIBDIR=/l/lib64 INCLUDEDIR=/i MANDIR=/m >/dev/null &&
-		is "the files" "$(expected_files /i /l/lib64 /m)" "$(files_in "$work/given")" &&
+	install_to DESTDIR="$work/given" PREFIX=/p LIBDIR=/l/lib64 INCLUDEDIR=/i BINDIR=/b MANDIR=/m >/dev/null &&
+		is "the files" "$(expected_files /i /l/lib64 /b /m)" "$(files_in "$work/given")" &&
 		is "libdir" "/l/lib64" "$(sed -n 's/^libdir=//p' "$work/given/l/lib64/pkgconfig/ic_listener.pc")" &&
 		is "includedir" "/i" "$(sed -n 's/^includedir=//p' "$work/given/l/lib64/pkgconfig/ic_listener.pc")"
 }
@@ -383,7 +384,7 @@ prefix_with_a_space()
 {
 	local spaced="$work/a prefix"
 	install_to PREFIX="$spaced" &&
-		is "the files" "$(expected_files /include /lib /share/man)" "$(files_in "$spaced")" &&
+		is "the files" "$(expected_files /include /lib /bin /share/man)" "$(files_in "$spaced")" &&
 		PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --validate ic_listener &&
 		is "its prefix" "$spaced" "$(PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --variable=prefix ic_listener)" &&
 		eval "${CC:-cc} '$work/program.c' -o '$work/spaced' -Wl,-rpath,'$spaced/lib' \
