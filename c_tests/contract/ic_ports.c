@@ -23,7 +23,7 @@
 
 /* From the top, where the tests are run. */
 #ifndef PROGRAM
-#define PROGRAM "target/programs/release/ic_ports"
+#define PROGRAM "target/bin/ic_ports"
 #endif
 
 /* What one run gave. */
