@@ -23,7 +23,7 @@
 
 /* From the top, where the tests are run. */
 #ifndef PROGRAM
-#define PROGRAM "target/programs/release/ic_ports"
+#define PROGRAM "target/bin/ic_ports"
 #endif
 
 /* What one run gave. */
@@ -126,7 +126,7 @@ fill_range(void)
 	set_port_range(PORT_MIN, PORT_MAX);
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "40060-40063,50000");
 	for (int i = 0; i < 20; i++)
-		leave_in_time_wait(PORT_MIN + i, true);
+		leave_in_time_wait(i < 10 ? PORT_MIN + i : 40040 + i, true);
 	for (int i = 20; i < 25; i++)
 		leave_in_time_wait(PORT_MIN + i, false);
 	for (int i = 25; i < 28; i++)
@@ -136,6 +136,10 @@ fill_range(void)
 	for (int i = 30; i < 31; i++)
 		hold(PORT_MIN + i, true, true);
 	hold(40060, true, true);
+
+	/* Whoever is asked for a connection, and takes it. */
+	set_sysctl("net.ipv4.ip_unprivileged_port_start", "0");
+	hold(1, true, true);
 }
 
 TEST_IN_NETNS(the_verdict_is_what_can_be_had)

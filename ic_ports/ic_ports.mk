@@ -1,0 +1,28 @@
+# The program that says who holds the ports. Included by the Makefile at the top, after library.mk and install.mk.
+
+IC_PORTS = target/bin/ic_ports
+IC_PORTS_SOURCES = $(wildcard ic_ports/src/*.rs) ic_ports/Cargo.toml ic_ports/ic_ports.mk
+
+all: ic_ports
+
+.PHONY: ic_ports install-ic-ports uninstall-ic-ports
+
+ic_ports: $(IC_PORTS)
+
+# By a profile of its own, in the library's place, and for a target that is named, as in library.mk.
+$(IC_PORTS): $(SOURCES) $(IC_PORTS_SOURCES)
+	$(CHECK_RUST)
+	@echo 'building $@'
+	@mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && \
+	$(CARGO) build --package ic_ports --profile program --target-dir target/make --target $$host && \
+	cp target/make/$$host/program/ic_ports $@.new && mv -f $@.new $@
+
+install: install-ic-ports
+remove-files: uninstall-ic-ports
+
+install-ic-ports: $(IC_PORTS) | install-directories
+	$(INSTALL) -m 755 $(IC_PORTS) "$(DESTDIR)$(BINDIR)"
+	$(INSTALL) -m 644 man/ic_ports.1 "$(DESTDIR)$(MANDIR)/man1"
+
+uninstall-ic-ports:
+	rm -f "$(DESTDIR)$(BINDIR)/ic_ports" "$(DESTDIR)$(MANDIR)/man1/ic_ports.1"
