@@ -1,29 +1,28 @@
-# ic_ports, the operator's command. Included by the Makefile at the top, after what makes the libraries.
-#
-# It is a Rust program of its own dependencies, built by the C library's profile in the C library's place.
+# The program that says who holds the ports. Included by the Makefile at the top, after library.mk and install.mk.
 
 IC_PORTS = target/bin/ic_ports
+IC_PORTS_SOURCES = $(wildcard ic_ports/src/*.rs) ic_ports/Cargo.toml ic_ports/ic_ports.mk
 
-all: $(IC_PORTS)
+all: ic_ports
 
-.PHONY: install-ic-ports uninstall-ic-ports
+.PHONY: ic_ports install-ic-ports uninstall-ic-ports
 
-$(IC_PORTS): $(SOURCES) $(wildcard ic_ports/src/*.rs) ic_ports/Cargo.toml ic_ports/ic_ports.mk
+ic_ports: $(IC_PORTS)
+
+# By a profile of its own, in the library's place, and for a target that is named, as in library.mk.
+$(IC_PORTS): $(SOURCES) $(IC_PORTS_SOURCES)
+	$(CHECK_RUST)
 	@echo 'building $@'
 	@mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && \
-	CARGO_INCREMENTAL=0 $(CARGO) build --package ic_ports --profile c-library --target-dir target/make --target $$host && \
-	cp target/make/$$host/c-library/ic_ports $@.new && mv -f $@.new $@
+	$(CARGO) build --package ic_ports --profile program --target-dir target/make --target $$host && \
+	cp target/make/$$host/program/ic_ports $@.new && mv -f $@.new $@
 
 install: install-ic-ports
 remove-files: uninstall-ic-ports
 
 install-ic-ports: $(IC_PORTS) | install-directories
-	$(INSTALL) -m 755 $(IC_PORTS) "$$IC_DESTDIR$$IC_BINDIR"
-	$(INSTALL) -m 644 man/ic_ports.1 "$$IC_DESTDIR$$IC_MANDIR/man1"
+	$(INSTALL) -m 755 $(IC_PORTS) "$(DESTDIR)$(BINDIR)"
+	$(INSTALL) -m 644 man/ic_ports.1 "$(DESTDIR)$(MANDIR)/man1"
 
 uninstall-ic-ports:
-	rm -f "$$IC_DESTDIR$$IC_BINDIR/ic_ports" "$$IC_DESTDIR$$IC_MANDIR/man1/ic_ports.1"
-
-install-ic-ports uninstall-ic-ports: export IC_DESTDIR = $(DESTDIR)
-install-ic-ports uninstall-ic-ports: export IC_BINDIR = $(BINDIR)
-install-ic-ports uninstall-ic-ports: export IC_MANDIR = $(MANDIR)
+	rm -f "$(DESTDIR)$(BINDIR)/ic_ports" "$(DESTDIR)$(MANDIR)/man1/ic_ports.1"

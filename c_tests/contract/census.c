@@ -991,7 +991,7 @@ TEST_SOURCES_IN_NETNS(every_call_may_fail)
 {
 	static const int errors[] = {EMFILE, ENOMEM, EACCES, EINTR};
 	IcListenerCensus expected = {
-		.ports_listening = 2,.ports_time_wait = 1,.ports_bound = 1
+		.ports_listening = 2,.ports_time_wait = 1,.ports_bound = 2
 	};
 	int			counts[WRAPPED];
 	bool		by_netlink = source->source ==
@@ -1000,11 +1000,12 @@ TEST_SOURCES_IN_NETNS(every_call_may_fail)
 	OpenFds		before;
 	IcListenerCensus census;
 
-	make(LISTEN, IPV4, PORT_MIN, false);
-	make(LISTEN, IPV6, PORT_MIN + 1, false);
-	make(TIME_WAIT, IPV4, PORT_MIN + 2, false);
+	make(LISTEN, IPV4, PORT_MIN + 1, false);
+	make(LISTEN, IPV6, PORT_MIN + 2, false);
+	make(TIME_WAIT, IPV4, PORT_MIN + 3, false);
 	/* What netlink has shown before it failed is forgotten. */
-	make(BOUND, IPV4, PORT_MIN + 3, false);
+	make(BOUND, IPV4, PORT_MIN, false);
+	make(BOUND, IPV4, PORT_MAX, false);
 	census = take_census(NULL, PORT_MIN, PORT_MAX);
 	expect_counts(&census, &expected, source);
 	memcpy(counts, stage.counts, sizeof(counts));

@@ -48,7 +48,9 @@ expected_files()
 			$2/${library}_preload.so
 			$2/pkgconfig/ic_listener.pc
 			$3/ic_listener_run
+			$3/ic_ports
 			$4/man1/ic_listener_run.1
+			$4/man1/ic_ports.1
 		END
 		sed -n 's/^\.Nm \([a-z_]\+\).*/\1/p' ../man/*.3 | sort -u | sed "s|.*|$4/man3/&.3|"
 	} | sort
@@ -74,7 +76,7 @@ modes()
 {
 	is "the modes" "$(printf '%s\n' 'f 644' 'f 755' 'l 777')" \
 		"$(find "$staged" ! -type d -printf '%y %m\n' | sort -u)" &&
-	is "what is executable" "$(printf '%s\n' ic_listener_run "$library.so.$version" "${library}_preload.so" | sort)" \
+	is "what is executable" "$(printf '%s\n' ic_listener_run ic_ports "$library.so.$version" "${library}_preload.so" | sort)" \
 		"$(find "$staged" -type f -perm /111 -printf '%f\n' | sort)"
 }
 
