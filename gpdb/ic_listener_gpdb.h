@@ -1,15 +1,18 @@
 /*-------------------------------------------------------------------------
  * ic_listener_gpdb.h
- *	  The interconnect listeners of Greenplum and its forks, opened by
- *	  ic_listener.
+ *	  bind(), listen() and connect() of the interconnect and of the backend's
+ *	  own libpq, in Greenplum and its forks, by ic_listener.
  *
- * gpdb/apply puts this file beside the interconnect's sources and has
- * setupTCPListeningSocket() and setupUDPListeningSocket() call it when the
- * tree is compiled with USE_IC_LISTENER.  The callers hand over the texts of
- * their tree's own error, so that it reads as before whatever the version.
+ * As port/win32_port.h does it: the file that includes this header, after its
+ * last other include, has its calls mapped to functions of the same arguments,
+ * return value and errno.  They differ from the system calls only where those
+ * would fail for want of a port.  gpdb/apply puts the header into src/include
+ * and the include, in #ifdef USE_IC_LISTENER, into ic_tcp.c and fe-connect.c.
+ * Where a client is compiled, as libpq.so and psql are, it does nothing.
  *
- * ereport(ERROR) jumps.  It is called here, in C, after the library has
- * returned, and never from inside the library.
+ * A call that fails for want of a port all the same leaves one LOG entry that
+ * says what was tried and what to do.  Nothing here jumps: the library has
+ * returned before ereport() is called, and interrupts are held off meanwhile.
  *
  * Copyright the ic-listener authors. SPDX-License-Identifier: Apache-2.0
  *-------------------------------------------------------------------------
@@ -17,141 +20,115 @@
 #ifndef IC_LISTENER_GPDB_H
 #define IC_LISTENER_GPDB_H
 
-#include <errno.h>
-#include <netdb.h>
-#include <sys/socket.h>
+/* gp_libpq_fe of the older trees has both. */
+#if !defined(FRONTEND) || defined(POSTGRES_H)
 
-#include "cdb/cdbvars.h"
-#include "libpq/libpq-be.h"
+/*
+ * libpq includes c.h alone.  It has strings of names that utils/errcodes.h, by
+ * way of postgres.h, has numbers of, and keeps them.
+ */
+#ifndef POSTGRES_H
+#pragma push_macro("ERRCODE_CANNOT_CONNECT_NOW")
+#undef ERRCODE_CANNOT_CONNECT_NOW
+#pragma push_macro("ERRCODE_INVALID_PASSWORD")
+#undef ERRCODE_INVALID_PASSWORD
+#pragma push_macro("ERRCODE_MIRROR_OR_QUIESCENT")
+#undef ERRCODE_MIRROR_OR_QUIESCENT
+#pragma push_macro("ERRCODE_MIRROR_READY")
+#undef ERRCODE_MIRROR_READY
+#include "postgres.h"
+#pragma pop_macro("ERRCODE_CANNOT_CONNECT_NOW")
+#pragma pop_macro("ERRCODE_INVALID_PASSWORD")
+#pragma pop_macro("ERRCODE_MIRROR_OR_QUIESCENT")
+#pragma pop_macro("ERRCODE_MIRROR_READY")
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "miscadmin.h"
 
 #include <ic_listener.h>
 
-typedef int (*ic_listener_gpdb_open) (const IcListenerOptions *options,
-									  int *port, int *fd,
-									  IcListenerReport *report);
-
 /*
- * The address of the session's own connection, where a query executor of a
- * tree without interconnect_address listens; NULL, the wildcard, on the
- * dispatcher and for local connections.
+ * Logs that a call found no port, where that may be done; errno stays.
+ *
+ * Not in a second thread: ereport() knows one only, and the dispatchers of
+ * Greenplum 4.3 and 5 and of HAWQ connect in threads of their own.
+ *
+ * ereport() may end in CHECK_FOR_INTERRUPTS(), and so in a jump over the caller,
+ * who has a socket to close; hence the hold.
  */
-static inline const char *
-ic_listener_gpdb_session_address(char *address, size_t size)
+static inline void
+ic_listener_gpdb_log(const char *call, const IcListenerReport *report)
 {
-	int			rc;
+	int			error = errno;
+	char		host[256] = "";
 
-	if (Gp_role == GP_ROLE_DISPATCH || MyProcPort == NULL)
-		return NULL;
-
-	switch (MyProcPort->laddr.addr.ss_family)
+	if (syscall(SYS_gettid) == getpid())
 	{
-		case AF_INET:
-		case AF_INET6:
-			break;
-		default:
-			return NULL;
+		gethostname(host, sizeof(host) - 1);
+		HOLD_INTERRUPTS();
+		ereport(LOG,
+				(errmsg("%s() found no port on host \"%s\": %s",
+						call, host, report->message),
+				 errhint("Widen net.ipv4.ip_local_port_range there, for"
+						 " example to \"10000 65535\", or run fewer queries"
+						 " at a time.")));
+		RESUME_INTERRUPTS();
 	}
-
-	rc = getnameinfo((struct sockaddr *) &MyProcPort->laddr.addr,
-					 MyProcPort->laddr.salen, address, size,
-					 NULL, 0, NI_NUMERICHOST);
-	if (rc != 0)
-		elog(ERROR, "getnameinfo says %s", gai_strerror(rc));
-	return address;
+	errno = error;
 }
 
-/*
- * What the administrator can do about it.
- */
-static inline const char *
-ic_listener_gpdb_advice(int error, IcListenerStep step)
-{
-	if (step == IC_LISTENER_STEP_ADDRESS || error == EADDRNOTAVAIL)
-		return " Check that gp_segment_configuration has this host's"
-			" addresses.";
-
-	switch (error)
-	{
-		case EADDRINUSE:
-			return " Widen net.ipv4.ip_local_port_range on this host, for"
-				" example to \"10000 65535\", or run fewer queries at a time.";
-		case EACCES:
-		case EPERM:
-			return " Let net.ipv4.ip_local_port_range start at"
-				" net.ipv4.ip_unprivileged_port_start or above, and see whether"
-				" a security module refuses the ports.";
-		case EMFILE:
-		case ENFILE:
-			return " Raise the limit of open files on this host.";
-		default:
-			return "";
-	}
-}
-
-/*
- * Opens a listener and returns its port.  On failure *fd is -1 and the error
- * is raised with the caller's message, and its detail, a format that holds
- * the failed step (%s) and the error (%m).
- */
 static inline int
-ic_listener_gpdb_listen(ic_listener_gpdb_open open_listener, const char *kind,
-						const IcListenerOptions *options, int *fd, int *family,
-						const char *message, const char *detail)
+ic_listener_gpdb_bind(int fd, const struct sockaddr *address, socklen_t length)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int			port;
+	int			result = ic_listener_bind(fd, address, length, &report);
 
-	if (open_listener(options, &port, fd, &report) != 0)
+	if (result != 0 && errno == EADDRINUSE)
+		ic_listener_gpdb_log("bind", &report);
+	return result;
+}
+
+static inline int
+ic_listener_gpdb_listen(int fd, int backlog)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			result = ic_listener_listen(fd, backlog, &report);
+
+	if (result != 0 && errno == EADDRINUSE)
+		ic_listener_gpdb_log("listen", &report);
+	return result;
+}
+
+/*
+ * PQcancel() may be called from a signal handler, where ereport() may not.
+ * It is told by its socket, the only one that is connected while it blocks.
+ */
+static inline int
+ic_listener_gpdb_connect(int fd, const struct sockaddr *address,
+						 socklen_t length)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			result = ic_listener_connect(fd, address, length, &report);
+
+	if (result != 0 && errno == EADDRNOTAVAIL)
 	{
-		int			error = errno;
-		const char *step = ic_listener_step_name(report.step);
-		const char *advice = ic_listener_gpdb_advice(error, report.step);
-
-		/* ereport() keeps errno for %m as it finds it here. */
-		errno = error;
-		ereport(ERROR,
-				(errcode(ERRCODE_GP_INTERCONNECTION_ERROR),
-				 errmsg_internal("%s", _(message)),
-				 errdetail(detail, step),
-				 errhint("ic_listener: %s.%s", report.message, advice)));
+		if (fcntl(fd, F_GETFL) & O_NONBLOCK)
+			ic_listener_gpdb_log("connect", &report);
+		errno = EADDRNOTAVAIL;
 	}
-
-	if (gp_log_interconnect >= GPVARS_VERBOSITY_DEBUG)
-		ereport(DEBUG1,
-				(errmsg("Interconnect %s listener: %s in %.1f us",
-						kind, report.message, report.elapsed_ns / 1000.0)));
-
-	*family = report.family;
-	return port;
+	return result;
 }
 
-static inline int
-ic_listener_gpdb_tcp(const char *address, int backlog, int *fd,
-					 const char *message, const char *detail)
-{
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-	int			family;
+#define bind(fd, address, length) ic_listener_gpdb_bind(fd, address, length)
+#define listen(fd, backlog) ic_listener_gpdb_listen(fd, backlog)
+#define connect(fd, address, length) ic_listener_gpdb_connect(fd, address, length)
 
-	options.address = address;
-	options.backlog = backlog;
-	return ic_listener_gpdb_listen(ic_listener_open_tcp, "tcp", &options, fd,
-								   &family, message, detail);
-}
-
-static inline int
-ic_listener_gpdb_udp(const char *address, int *fd, int *family,
-					 const char *message, const char *detail)
-{
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-
-	options.address = address;
-#ifdef USE_ASSERT_CHECKING
-	if (gp_udpic_network_disable_ipv6 && address == NULL)
-		options.address = "0.0.0.0";
-#endif
-	return ic_listener_gpdb_listen(ic_listener_open_udp, "udp", &options, fd,
-								   family, message, detail);
-}
+#endif							/* the server */
 
 #endif							/* IC_LISTENER_GPDB_H */

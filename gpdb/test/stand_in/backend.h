@@ -7,18 +7,7 @@
 
 #include <setjmp.h>
 
-typedef struct ErrorData
-{
-	int			elevel;			/* 0: nothing was reported */
-	int			saved_errno;
-	int			sqlerrcode;
-	char		message[512];
-	char		detail[512];
-	char		hint[512];
-} ErrorData;
-
-/* The last report, and where ereport(ERROR) jumps to. */
-extern ErrorData edata;
+/* Where ereport(ERROR) jumps to, and an interrupt that is not held off. */
 extern jmp_buf exception_stack;
 
 #endif							/* BACKEND_H */

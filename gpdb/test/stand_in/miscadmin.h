@@ -4,4 +4,10 @@
 
 extern struct Port *MyProcPort;
 
+extern volatile bool InterruptPending;
+extern volatile int InterruptHoldoffCount;
+
+#define HOLD_INTERRUPTS() (InterruptHoldoffCount++)
+#define RESUME_INTERRUPTS() (InterruptHoldoffCount--)
+
 #endif							/* MISCADMIN_H */

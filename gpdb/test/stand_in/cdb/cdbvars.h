@@ -8,16 +8,7 @@ typedef enum
 	GP_ROLE_EXECUTE
 } GpRoleValue;
 
-typedef enum
-{
-	GPVARS_VERBOSITY_TERSE,
-	GPVARS_VERBOSITY_DEBUG
-} GpVars_Verbosity;
-
 extern GpRoleValue Gp_role;
-extern GpVars_Verbosity gp_log_interconnect;
-#ifdef USE_ASSERT_CHECKING
-extern bool gp_udpic_network_disable_ipv6;
-#endif
+extern char *interconnect_address;
 
 #endif							/* CDBVARS_H */

@@ -2,8 +2,6 @@
 #ifndef LIBPQ_BE_H
 #define LIBPQ_BE_H
 
-#include <sys/socket.h>
-
 typedef struct SockAddr
 {
 	struct sockaddr_storage addr;

@@ -1,86 +1,38 @@
 /*
  * ic_tcp.c
- *		In the shape of Greenplum 4.3's file of that name. The code is the tests' own.
+ *		The head of Greenplum 4.3's file of that name; ic_tcp.body follows.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 #include "libpq/libpq-be.h"
+
+#include "cdb/ml_ipc.h"
 #include "cdb/cdbvars.h"
 
-#include <netdb.h>
-
+#include <fcntl.h>
+#include <unistd.h>
 #include <arpa/inet.h>
+#include <sys/time.h>
 #include <netinet/in.h>
 
-#include "interconnect.h"
+#ifdef HAVE_POLL_H
+#include <poll.h>
+#endif
 
-int			listenerBacklog = 128;
+#ifdef WIN32
+#define WIN32_LEAN_AND_MEAN
+#ifndef _WIN32_WINNT
+#define _WIN32_WINNT 0x0600
+#endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#define SHUT_RDWR SD_BOTH
 
-static void setupOutgoingConnection(ChunkTransportState *transportStates,
-						MotionConn *conn);
+#ifndef POLLIN
+#define POLLIN 0x0300
+#endif
 
-/* Its name in a comment: setupTCPListeningSocket(). */
-static void
-setupTCPListeningSocket(int backlog, int *listenerSocketFd, uint16 *listenerPort)
-{
-    int         port = 0;
-    int         fd;
-	char		myname[128];
-	const char *localname = NULL;
+#define poll WSAPoll
+#endif
 
-	if (Gp_role != GP_ROLE_DISPATCH)
-		localname = name_of(&MyProcPort->laddr, myname, sizeof(myname));
-
-	*listenerSocketFd = -1;
-	*listenerPort = 0;
-
-	fd = bind_any_port(SOCK_STREAM, AF_UNSPEC, localname, &port);
-	if (fd < 0 || listen(fd, backlog) < 0)
-	{
-		ereport(ERROR,
-				(errcode(ERRCODE_GP_INTERCONNECTION_ERROR),
-				 errmsg("Interconnect Error: Could not set up tcp listener socket."),
-				 errdetail("%m%s", fd < 0 ? "bind" : "listen")));
-	}
-
-	*listenerSocketFd = fd;
-	*listenerPort = port;
-}								/* setupListeningSocket */
-
-void
-InitMotionTCP(int *listenerSocketFd, uint16 *listenerPort)
-{
-	setupTCPListeningSocket(listenerBacklog, listenerSocketFd, listenerPort);
-}
-
-static void
-connectTo(MotionConn *conn)
-{
-	struct sockaddr_in addr = {AF_INET, htons(conn->cdbProc->listenerPort)};
-
-	inet_pton(AF_INET, conn->cdbProc->listenerAddr, &addr.sin_addr);
-	connect(conn->sockfd, (struct sockaddr *) &addr, sizeof(addr));
-}
-
-void
-setupOutgoingConnection(ChunkTransportState *transportStates, MotionConn *conn)
-{
-	if (transportStates->ready)
-		return;
-
-	conn->sockfd = socket(AF_INET, SOCK_STREAM, 0);
-	if (conn->sockfd < 0)
-	{
-		/* A block; and a comment with }; in it. */
-		elog(ERROR, "no socket");
-	}
-
-	connectTo(conn);
-}								/* setupOutgoingConnection */
-
-void
-SetupTCPInterconnect(ChunkTransportState *transportStates, MotionConn *conn)
-{
-	setupOutgoingConnection(transportStates, conn);
-}

@@ -1,90 +1,23 @@
 /*
  * ic_tcp.c
- *		In the shape of Greenplum 6, Greenplum 7 and Greengage's file of that name. The code is the tests' own.
+ *		The head of Greenplum 6's file of that name; ic_tcp.body follows.
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "libpq/libpq-be.h"
 #include "postmaster/postmaster.h"
+
+#include "cdb/ml_ipc.h"
 #include "cdb/cdbvars.h"
 
 #ifdef ENABLE_IC_PROXY
 #include "ic_proxy_backend.h"
 #endif  /* ENABLE_IC_PROXY */
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <arpa/inet.h>
+#include <sys/time.h>
 #include <netinet/in.h>
 
-#include "interconnect.h"
-
-int			listenerBacklog = 128;
-
-static void setupOutgoingConnection(ChunkTransportState *transportStates,
-						MotionConn *conn);
-
-/* Its name in a comment: setupTCPListeningSocket(). */
-static void
-setupTCPListeningSocket(int backlog, int *listenerSocketFd, uint16 *listenerPort)
-{
-	int			port = 0;
-	int			fd;
-
-	*listenerSocketFd = -1;
-	*listenerPort = 0;
-
-	fd = bind_any_port(SOCK_STREAM, AF_UNSPEC, interconnect_address, &port);
-	if (fd < 0 || listen(fd, backlog) < 0)
-	{
-		ereport(ERROR,
-				(errcode(ERRCODE_GP_INTERCONNECTION_ERROR),
-				 errmsg("interconnect Error: Could not set up tcp listener socket"),
-				 errdetail("%s: %m", fd < 0 ? "bind" : "listen")));
-	}
-
-	*listenerSocketFd = fd;
-	*listenerPort = port;
-}								/* setupListeningSocket */
-
-void
-InitMotionTCP(int *listenerSocketFd, uint16 *listenerPort)
-{
-	setupTCPListeningSocket(listenerBacklog, listenerSocketFd, listenerPort);
-}
-
-static void
-connectTo(MotionConn *conn)
-{
-	struct sockaddr_in addr = {AF_INET, htons(conn->cdbProc->listenerPort)};
-
-	inet_pton(AF_INET, conn->cdbProc->listenerAddr, &addr.sin_addr);
-	connect(conn->sockfd, (struct sockaddr *) &addr, sizeof(addr));
-}
-
-static void
-setupOutgoingConnection(ChunkTransportState *transportStates, MotionConn *conn)
-{
-#ifdef ENABLE_IC_PROXY
-	if (transportStates->proxy)
-	{
-		ic_proxy_backend_connect(transportStates, conn);
-		return;
-	}
-#endif  /* ENABLE_IC_PROXY */
-	if (transportStates->ready)
-		return;
-
-	conn->sockfd = socket(AF_INET, SOCK_STREAM, 0);
-	if (conn->sockfd < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_GP_INTERCONNECTION_ERROR),
-				 errmsg("no socket; with \");\" in its text"),
-				 errdetail("%s: %m", "socket")));
-
-	connectTo(conn);
-}								/* setupOutgoingConnection */
-
-void
-SetupTCPInterconnect(ChunkTransportState *transportStates, MotionConn *conn)
-{
-	setupOutgoingConnection(transportStates, conn);
-}

@@ -1,52 +1,13 @@
 /*
  * ic_udpifc.c
- *		In the shape of Greenplum 6, Greenplum 7 and Greengage's file of that name. The code is the tests' own.
+ *		The head of Greenplum 6's file of that name; ic_udpifc.body follows.
  */
 #include "postgres.h"
 
-#include "libpq/libpq-be.h"
-#include "postmaster/postmaster.h"
+#include "cdb/ml_ipc.h"
 #include "cdb/cdbvars.h"
 
-#include "interconnect.h"
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 
-static void setXmitSocketOptions(int txfd);
-static void setupUDPListeningSocket(int *listenerSocketFd, uint16 *listenerPort, int *txFamily);
-
-static void
-setupUDPListeningSocket(int *listenerSocketFd, uint16 *listenerPort, int *txFamily)
-{
-	int			family = AF_UNSPEC;
-	int			port = 0;
-	int			fd;
-
-#ifdef USE_ASSERT_CHECKING
-	if (gp_udpic_network_disable_ipv6)
-		family = AF_INET;
-#endif
-
-	fd = bind_any_port(SOCK_DGRAM, family, interconnect_address, &port);
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_GP_INTERCONNECTION_ERROR),
-				 errmsg("interconnect error: Could not set up udp listener socket"),
-				 errdetail("%s: %m", "bind")));
-
-	*listenerSocketFd = fd;
-	*listenerPort = port;
-	*txFamily = family_of(fd);
-
-	setXmitSocketOptions(fd);
-}
-
-void
-InitMotionUDPIFC(int *listenerSocketFd, uint16 *listenerPort, int *txFamily)
-{
-	setupUDPListeningSocket(listenerSocketFd, listenerPort, txFamily);
-}
-
-static void
-setXmitSocketOptions(int txfd)
-{
-	xmit_options_set_on = txfd;
-}

@@ -1,0 +1,257 @@
+/*
+ * calls.c
+ *		Calls the interconnect and the backend's libpq of one tree, as they were
+ *		compiled, and prints what came of it, for the test to compare.
+ *
+ * usage: calls CASE
+ * Exit status 77: the case cannot run here; the output says why.
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "netns.h"
+#include "sockets.h"
+
+#include "backend.h"
+#include "cdb/cdbvars.h"
+#include "cdb/ml_ipc.h"
+#include "libpq-int.h"
+#include "libpq/libpq-be.h"
+#include "miscadmin.h"
+
+#define PORT_MIN 40000
+#define PORT_MAX 40007
+
+/* Below the range: the dispatcher's segment, and another one. */
+#define SEGMENT 30000
+#define OTHER_SEGMENT 30001
+
+/* Both ways a tree has to be told its address. */
+static void
+use_address(const char *address)
+{
+	static Port port;
+	static char copy[64];
+
+	port.laddr.salen = socket_address(address, 0, &port.laddr.addr);
+	MyProcPort = &port;
+	interconnect_address = strcpy(copy, address);
+}
+
+static void
+enter_small_range(void)
+{
+	const char *missing = enter_netns();
+
+	if (missing != NULL)
+	{
+		puts(missing);
+		exit(77);
+	}
+	set_port_range(PORT_MIN, PORT_MAX);
+}
+
+static void
+open_segment(int port)
+{
+	Neighbour	segment = {.address = "127.0.0.1", .reuse_address = true, .listens = true};
+
+	require(open_neighbour(&segment, port) >= 0, "segment: %s", strerror(errno));
+}
+
+/* All ports of the range are listened on: there is none for anybody. */
+static void
+fill_range(void)
+{
+	Neighbour	listener = {.address = "::", .listens = true};
+
+	for (int port = PORT_MIN; port <= PORT_MAX; port++)
+		require(open_neighbour(&listener, port) >= 0, "port %d: %s", port, strerror(errno));
+}
+
+/* All ports of the range have a connection, which shares its port. */
+static void
+connect_from_all_ports(void)
+{
+	Neighbour	client = {.address = "127.0.0.1", .reuse_address = true};
+
+	for (int port = PORT_MIN; port <= PORT_MAX; port++)
+		connect_to(open_neighbour(&client, port), "127.0.0.1", OTHER_SEGMENT);
+}
+
+static void
+print_listener(int fd, int port)
+{
+	struct tcp_info info;
+	socklen_t	size = sizeof(info);
+
+	printf("bound to %s, the port it says: %s\n", local_address(fd), local_port(fd) == port ? "yes" : "no");
+	printf("non-blocking: %d\n", (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+	if (socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1 &&
+		getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
+		printf("listens with backlog %u\n", info.tcpi_sacked);
+}
+
+/* setjmp() spares what is static. */
+static int	fd;
+static ListenerPort listener_port;
+
+static bool
+open_listener(void)
+{
+	fd = 77;
+	listener_port = 77;
+	if (setjmp(exception_stack) == 0)
+	{
+		InitMotionTCP(&fd, &listener_port);
+		return true;
+	}
+	printf("fd %d, port %d\n", fd, (int) listener_port);
+	return false;
+}
+
+static void
+print_connection(const char *who, int sock)
+{
+	struct pollfd writable = {.fd = sock, .events = POLLOUT};
+	int			error;
+
+	poll(&writable, 1, 10000);
+	error = socket_option(sock, SOL_SOCKET, SO_ERROR);
+	printf("%s: %s, port of the range: %s, SO_REUSEADDR: %d\n", who, error ? strerror(error) : "connected",
+		   local_port(sock) >= PORT_MIN && local_port(sock) <= PORT_MAX ? "yes" : "no",
+		   socket_option(sock, SOL_SOCKET, SO_REUSEADDR));
+}
+
+static void
+connect_interconnect(int port)
+{
+	ChunkTransportState state = {.failed = 0};
+	MotionConn	conn = {.sockfd = -1, .listenerAddr = "127.0.0.1", .listenerPort = port};
+
+	if (setjmp(exception_stack) != 0)
+		return;
+	SetupTCPInterconnect(&state, &conn);
+	if (state.failed == 0)
+		print_connection("interconnect", conn.sockfd);
+}
+
+static void
+connect_libpq(const char *who, bool (*connects) (PGconn *), int port)
+{
+	PGconn		conn = {.sock = -1};
+
+	conn.raddr.sin_family = AF_INET;
+	conn.raddr.sin_port = htons(port);
+	conn.raddr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connects(&conn))
+		print_connection(who, conn.sock);
+	else
+		puts(conn.errorMessage);
+}
+
+static void
+connect_all(int port)
+{
+	connect_interconnect(port);
+	connect_libpq("libpq", startConnection, port);
+	connect_libpq("PQcancel", cancelConnection, port);
+}
+
+static void *
+connect_in_thread(void *argument)
+{
+	connect_libpq("libpq", startConnection, SEGMENT);
+	return argument;
+}
+
+static void
+run_udp(void)
+{
+	int			family;
+
+	if (setjmp(exception_stack) != 0)
+		return;
+	InitMotionUDPIFC(&fd, &listener_port, &family);
+	print_listener(fd, listener_port);
+	printf("family %d\n", family);
+}
+
+static int
+run(const char *name)
+{
+	pthread_t	thread;
+
+	if (strcmp(name, "udp") == 0)
+		run_udp();
+	else if (strncmp(name, "listener", 8) == 0)
+	{
+		if (strcmp(name, "listener-address") == 0)
+			use_address("127.0.0.1");
+		else if (strcmp(name, "listener-elsewhere") == 0)
+			use_address("192.0.2.1");
+		if (open_listener())
+			print_listener(fd, listener_port);
+	}
+	else if (strcmp(name, "connection") == 0)
+	{
+		enter_small_range();
+		if (open_listener())
+			connect_all(listener_port);
+	}
+	else if (strcmp(name, "held") == 0)
+	{
+		enter_small_range();
+		open_segment(SEGMENT);
+		open_segment(OTHER_SEGMENT);
+		connect_from_all_ports();
+		connect_all(SEGMENT);
+		if (open_listener())
+			printf("a listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+	}
+	else if (strncmp(name, "full", 4) == 0)
+	{
+		enter_small_range();
+		open_segment(SEGMENT);
+		fill_range();
+		if (strcmp(name, "full-listener") == 0)
+			open_listener();
+		else if (strcmp(name, "full-interconnect") == 0)
+			connect_interconnect(SEGMENT);
+		else if (strcmp(name, "full-libpq") == 0)
+			connect_libpq("libpq", startConnection, SEGMENT);
+		else if (strcmp(name, "full-cancel") == 0)
+			connect_libpq("PQcancel", cancelConnection, SEGMENT);
+		else if (strcmp(name, "full-interrupted") == 0)
+		{
+			InterruptPending = true;
+			if (setjmp(exception_stack) == 0)
+				connect_libpq("libpq", startConnection, SEGMENT);
+			printf("interrupts held off: %d\n", InterruptHoldoffCount);
+		}
+		else if (strcmp(name, "full-thread") == 0)
+		{
+			require(pthread_create(&thread, NULL, connect_in_thread, NULL) == 0, "no thread");
+			pthread_join(thread, NULL);
+		}
+		else
+			return 2;
+	}
+	else
+		return 2;
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	return argc == 2 ? run(argv[1]) : 2;
+}

@@ -1,0 +1,16 @@
+/* libpq-int.h, for the tests. */
+#ifndef LIBPQ_INT_H
+#define LIBPQ_INT_H
+
+typedef struct pg_conn
+{
+	int			sock;
+	struct sockaddr_in raddr;
+	char		errorMessage[256];
+} PGconn;
+
+extern bool startConnection(PGconn *conn);
+extern bool cancelConnection(PGconn *conn);
+extern bool needsPassword(const char *sqlstate);
+
+#endif							/* LIBPQ_INT_H */

@@ -1,0 +1,1 @@
+/* mb/pg_wchar.h, for the tests. */

@@ -1,0 +1,1 @@
+/* ic_tcp.h, for the tests. */
