@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,6 +44,14 @@ on_loopback(int port)
 	};
 }
 
+/* Those that can be expected here. */
+static const char *
+name_of(int error)
+{
+	return error == 0 ? "" : error == EADDRINUSE ? "EADDRINUSE" :
+		error == EADDRNOTAVAIL ? "EADDRNOTAVAIL" : "another errno";
+}
+
 /* Async-signal-safe. */
 static void
 say(const char *what, int error)
@@ -51,7 +60,7 @@ say(const char *what, int error)
 	size_t		length = 0;
 
 	for (const char *from[] = {place, ": ", what, error ? ": " : "",
-		 error ? strerrorname_np(error) : "", "\n"}, **word = from;
+		 name_of(error), "\n"}, **word = from;
 		 word < from + 6; word++)
 	{
 		memcpy(line + length, *word, strlen(*word));
@@ -122,7 +131,7 @@ on_signal(int number)
 	act();
 }
 
-/* A handler with a stack of its own that interrupts malloc(), if it can. */
+/* A handler with a stack of its own. */
 static void
 signal_handler(void)
 {
@@ -275,7 +284,7 @@ static volatile pid_t waiting_thread;
 static void *
 wait_with_id(void *unused)
 {
-	waiting_thread = gettid();
+	waiting_thread = syscall(SYS_gettid);
 	return wait_for_connection(unused);
 }
 

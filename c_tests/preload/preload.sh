@@ -75,6 +75,12 @@ python3: no port to connect from in 40000-40063: 64 tried, 64 connected to the s
 		"$(sed 's/^ic_listener: \(.*\)\[[0-9]*\]: /\1: /' "$work/log" | sort -u -r | head -n 2 | sort -r)"
 }
 
+# PROGRAM: a test of the library itself, in a program that has the preloaded one as well.
+together_with_the_library()
+{
+	CMOCKA_MESSAGE_OUTPUT=TAP "$run" "build/$1"
+}
+
 another_wrapper()
 {
 	"${CC:-cc}" -O2 -fPIC -shared -o "$work/wrapper.so" preload/counting_wrapper.c -ldl &&
@@ -236,6 +242,10 @@ fi
 check "IC_LISTENER_LOG=stderr says why, and nothing else does" log_says_why
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
+for program in conformance exclusive port_choice options addresses
+do
+	check "the promises of the library, in a program that has it: $program" together_with_the_library $program
+done
 check "a program under valgrind" valgrind_program
 check "a program with the address sanitizer" asan_program
 check "a program with the address sanitizer in it" static_asan_program

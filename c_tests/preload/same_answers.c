@@ -30,7 +30,7 @@ answer(const char *what, int returned)
 
 	printf("%s: %d", what, returned);
 	if (returned != 0)
-		printf(", %s", strerrorname_np(error));
+		printf(", %s", strerror(error));
 	else if (error != MARK)
 		printf(", errno changed to %d", error);
 	printf("\n");
