@@ -255,15 +255,21 @@ listener_error(const char *protocol, const IcListenerReport *report)
 {
 	bool		bad_option = report->step == IC_LISTENER_STEP_ARGUMENTS ||
 		report->step == IC_LISTENER_STEP_ADDRESS;
+	const char *step = ic_listener_step_name(report->step);
+	size_t		length = strlen(step);
 	const char *hint = listener_hint(report);
+
+	/* The message of a system call that was refused is "step: %m" already. */
+	bool		all_said = strncmp(report->message, step, length) == 0 &&
+		report->message[length] == ':';
 
 	errno = report->error;		/* for %m */
 	ereport(ERROR,
 			(errcode(bad_option ? ERRCODE_INVALID_PARAMETER_VALUE :
 					 ERRCODE_INTERCONNECTION_ERROR),
 			 errmsg("could not set up %s interconnect listener", protocol),
-			 errdetail("%s: %m (%s)",
-					   ic_listener_step_name(report->step), report->message),
+			 all_said ? errdetail("%s", report->message) :
+			 errdetail("%s: %m (%s)", step, report->message),
 			 hint ? errhint("%s", hint) : 0));
 }
 

@@ -65,11 +65,11 @@ END $$;
 SELECT dblink_connect('victim', :'here');
 SELECT * FROM dblink('victim', $$
 	SELECT pg_backend_pid(), fd FROM
-	ic_listener_open_tcp(port_min => 7301, port_max => 7301, keep => true)
+	ic_listener_open_tcp(port_min => 7401, port_max => 7401, keep => true)
 	$$) AS (victim int, listener int) \gset
 SELECT dblink_send_query('victim', format('SELECT ic_accept(%s)', :listener));
 SELECT terminate_waiting(:victim);
-SELECT port_when_gone(:victim, 7301);
+SELECT port_when_gone(:victim, 7401);
 SELECT dblink_disconnect('victim');
 
 -- The same for one whose listener ends with the transaction.
@@ -77,10 +77,10 @@ SELECT dblink_connect('victim', :'here');
 SELECT * FROM dblink('victim', 'SELECT pg_backend_pid()') AS (victim int) \gset
 SELECT dblink_send_query('victim', $$
 	SELECT ic_accept(fd)
-	FROM ic_listener_open_tcp(port_min => 7302, port_max => 7302)
+	FROM ic_listener_open_tcp(port_min => 7402, port_max => 7402)
 	$$);
 SELECT terminate_waiting(:victim);
-SELECT port_when_gone(:victim, 7302);
+SELECT port_when_gone(:victim, 7402);
 SELECT dblink_disconnect('victim');
 
 -- The server lives, and so do this session and the next.
