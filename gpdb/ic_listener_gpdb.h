@@ -83,14 +83,42 @@ ic_listener_gpdb_log(const char *call, const IcListenerReport *report)
 	errno = error;
 }
 
+/*
+ * The library never waits. A database may: where every port is held, many of
+ * the holders are sessions that are about to end, and a query that waits a
+ * moment does not fail. Up to IC_LISTENER_GPDB_PATIENCE_MS milliseconds, 0 for
+ * not at all, and no longer than until somebody cancels the query.
+ */
+#ifndef IC_LISTENER_GPDB_PATIENCE_MS
+#define IC_LISTENER_GPDB_PATIENCE_MS 2000
+#endif
+
+static inline bool
+ic_listener_gpdb_waits(int *waited_ms)
+{
+	if (*waited_ms >= IC_LISTENER_GPDB_PATIENCE_MS || InterruptPending)
+		return false;
+	pg_usleep(10 * 1000L);
+	*waited_ms += 10;
+	return true;
+}
+
+/* A port that the tree has chosen itself is not waited for: none was tried. */
 static inline int
 ic_listener_gpdb_bind(int fd, const struct sockaddr *address, socklen_t length)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int			result = ic_listener_bind(fd, address, length, &report);
+	int			waited_ms = 0;
+	int			result;
 
-	if (result != 0 && errno == EADDRINUSE)
+	do
+		result = ic_listener_bind(fd, address, length, &report);
+	while (result != 0 && errno == EADDRINUSE && report.ports_tried > 0 &&
+		   ic_listener_gpdb_waits(&waited_ms));
+	if (result != 0 && report.error == EADDRINUSE && report.ports_tried > 0)
 		ic_listener_gpdb_log("bind", &report);
+	if (result != 0)
+		errno = report.error;
 	return result;
 }
 
@@ -98,16 +126,24 @@ static inline int
 ic_listener_gpdb_listen(int fd, int backlog)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int			result = ic_listener_listen(fd, backlog, &report);
+	int			waited_ms = 0;
+	int			result;
 
-	if (result != 0 && errno == EADDRINUSE)
+	do
+		result = ic_listener_listen(fd, backlog, &report);
+	while (result != 0 && errno == EADDRINUSE && report.ports_tried > 0 &&
+		   ic_listener_gpdb_waits(&waited_ms));
+	if (result != 0 && report.error == EADDRINUSE && report.ports_tried > 0)
 		ic_listener_gpdb_log("listen", &report);
+	if (result != 0)
+		errno = report.error;
 	return result;
 }
 
 /*
- * PQcancel() may be called from a signal handler, where ereport() may not.
- * It is told by its socket, the only one that is connected while it blocks.
+ * PQcancel() may be called from a signal handler, where ereport() may not and
+ * where nobody waits. It is told by its socket, the only one that is connected
+ * while it blocks.
  */
 static inline int
 ic_listener_gpdb_connect(int fd, const struct sockaddr *address,
@@ -115,14 +151,23 @@ ic_listener_gpdb_connect(int fd, const struct sockaddr *address,
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	int			result = ic_listener_connect(fd, address, length, &report);
+	int			waited_ms = 0;
 
-	if (result != 0 && errno == EADDRNOTAVAIL)
+	if (result == 0 || errno != EADDRNOTAVAIL)
+		return result;
+	if (fcntl(fd, F_GETFL) & O_NONBLOCK)
 	{
-		if (fcntl(fd, F_GETFL) & O_NONBLOCK)
+		while (report.error == EADDRNOTAVAIL && report.ports_tried > 0 &&
+			   ic_listener_gpdb_waits(&waited_ms))
+		{
+			if (ic_listener_connect(fd, address, length, &report) == 0)
+				return 0;
+		}
+		if (report.error == EADDRNOTAVAIL)
 			ic_listener_gpdb_log("connect", &report);
-		errno = EADDRNOTAVAIL;
 	}
-	return result;
+	errno = report.error;
+	return -1;
 }
 
 #define bind(fd, address, length) ic_listener_gpdb_bind(fd, address, length)

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ic_listener.h"
@@ -62,6 +63,9 @@ static int	(*next_connect) (int fd, const sockaddr *address, socklen_t length);
 /* IC_LISTENER_LOG=stderr */
 static bool logs_to_stderr;
 
+/* IC_LISTENER_PATIENCE: for how long a call waits for a port, in milliseconds. */
+static int	patience_ms;
+
 /* A copy, because a server may write over its arguments to show what it does. */
 static char program[64];
 
@@ -78,11 +82,14 @@ static void
 load(void)
 {
 	const char *log = secure_getenv("IC_LISTENER_LOG");
+	const char *patience = secure_getenv("IC_LISTENER_PATIENCE");
 
 	*(void **) &next_bind = dlsym(RTLD_NEXT, "bind");
 	*(void **) &next_listen = dlsym(RTLD_NEXT, "listen");
 	*(void **) &next_connect = dlsym(RTLD_NEXT, "connect");
 	logs_to_stderr = log != NULL && strcmp(log, "stderr") == 0;
+	if (patience != NULL)
+		patience_ms = atoi(patience);
 	strncpy(program, program_invocation_short_name, sizeof(program) - 1);
 }
 
@@ -204,13 +211,22 @@ make_call(const Call *call, IcListenerReport *report)
 	return ic_listener_connect(call->fd, call->address, call->length, report);
 }
 
+/* Whether it failed for want of a port, and not of the one the caller chose. */
+static bool
+found_no_port(int returned, int error, const IcListenerReport *report)
+{
+	return returned != 0 && report->ports_tried > 0 &&
+		(error == EADDRINUSE || error == EADDRNOTAVAIL);
+}
+
 /*
- * The same, and a line when there was no port. It has a function of its own
- * for the sake of the stack, which may be a small one.
+ * The same, again while there is patience left, and a line when there was no
+ * port in the end. It has a function of its own for the sake of the stack, which
+ * may be a small one.
  */
 __attribute__((noinline))
 static int
-make_call_and_log(const Call *call)
+make_call_for_some_time(const Call *call)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	int			returned = make_call(call, &report);
@@ -220,8 +236,14 @@ make_call_and_log(const Call *call)
 	char	   *words[] = {"ic_listener: ", program, NULL, report.message, "\n"};
 	struct iovec line[5];
 
-	if (returned == 0 || report.ports_tried == 0 ||
-		(error != EADDRINUSE && error != EADDRNOTAVAIL))
+	for (int waited_ms = 0; waited_ms < patience_ms &&
+		 found_no_port(returned, error, &report); waited_ms += 10)
+	{
+		nanosleep(&(struct timespec) {.tv_nsec = 10 * 1000000L}, NULL);
+		returned = make_call(call, &report);
+		error = errno;
+	}
+	if (!logs_to_stderr || !found_no_port(returned, error, &report))
 	{
 		errno = error;
 		return returned;
@@ -255,8 +277,8 @@ by_strategy(const Call *call, int errno_before)
 	int			returned;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	returned = logs_to_stderr ? make_call_and_log(call) :
-		make_call(call, NULL);
+	returned = logs_to_stderr || patience_ms > 0 ?
+		make_call_for_some_time(call) : make_call(call, NULL);
 	if (returned == 0)
 		errno = errno_before;
 	pthread_setcancelstate(cancel_state, NULL);

@@ -69,12 +69,35 @@ open_segment(int port)
 
 /* All ports of the range are listened on: there is none for anybody. */
 static void
-fill_range(void)
+fill_range_from(int port_min)
 {
 	Neighbour	listener = {.address = "::", .listens = true};
 
-	for (int port = PORT_MIN; port <= PORT_MAX; port++)
+	for (int port = port_min; port <= PORT_MAX; port++)
 		require(open_neighbour(&listener, port) >= 0, "port %d: %s", port, strerror(errno));
+}
+
+/* The session on one of the ports ends. */
+static int	ending_session = -1;
+
+static void
+end_session(void)
+{
+	if (ending_session >= 0)
+		close(ending_session);
+	ending_session = -1;
+}
+
+/* The same, but for a port that becomes free while somebody waits. */
+static void
+fill_range_for_a_moment(void)
+{
+	Neighbour	listener = {.address = "::", .listens = true};
+
+	fill_range_from(PORT_MIN + 1);
+	ending_session = open_neighbour(&listener, PORT_MIN);
+	require(ending_session >= 0, "port %d: %s", PORT_MIN, strerror(errno));
+	while_waiting = end_session;
 }
 
 /* All ports of the range have a connection, which shares its port. */
@@ -217,11 +240,24 @@ run(const char *name)
 		if (open_listener())
 			printf("a listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
 	}
+	else if (strncmp(name, "moment", 6) == 0)
+	{
+		enter_small_range();
+		open_segment(SEGMENT);
+		fill_range_for_a_moment();
+		if (strcmp(name, "moment-libpq") == 0)
+			connect_libpq("libpq", startConnection, SEGMENT);
+		else if (strcmp(name, "moment-cancel") == 0)
+			connect_libpq("PQcancel", cancelConnection, SEGMENT);
+		else if (open_listener())
+			printf("a listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+		printf("waited %ld ms\n", microseconds_waited / 1000);
+	}
 	else if (strncmp(name, "full", 4) == 0)
 	{
 		enter_small_range();
 		open_segment(SEGMENT);
-		fill_range();
+		fill_range_from(PORT_MIN);
 		if (strcmp(name, "full-listener") == 0)
 			open_listener();
 		else if (strcmp(name, "full-interconnect") == 0)

@@ -40,6 +40,19 @@ pg_set_noblock(int sock)
 	return flags >= 0 && fcntl(sock, F_SETFL, flags | O_NONBLOCK) == 0;
 }
 
+/* A test need not wait: what would happen meanwhile does. */
+void		(*while_waiting) (void) = NULL;
+long		microseconds_waited = 0;
+
+void
+pg_usleep(long microsec)
+{
+	microseconds_waited += microsec;
+	if (while_waiting != NULL)
+		while_waiting();
+	errno = 0;
+}
+
 /* As elog.c does: the errno for %m is the one of now. */
 bool
 errstart(int elevel)

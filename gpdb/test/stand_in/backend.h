@@ -10,4 +10,8 @@
 /* Where ereport(ERROR) jumps to, and an interrupt that is not held off. */
 extern jmp_buf exception_stack;
 
+/* What happens while pg_usleep() waits, and for how long that was asked. */
+extern void (*while_waiting) (void);
+extern long microseconds_waited;
+
 #endif							/* BACKEND_H */

@@ -19,5 +19,6 @@ typedef uint16_t uint16;
 typedef int32_t int32;
 
 extern bool pg_set_noblock(int sock);
+extern void pg_usleep(long microsec);
 
 #endif							/* C_H */
