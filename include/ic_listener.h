@@ -130,6 +130,13 @@ typedef struct IcListenerOptions
      * as a name or an index ("fe80::1%eth0", "fe80::1%2"). Names are never
      * resolved. NULL is the wildcard: one IPv6 socket that takes IPv4 too, or
      * an IPv4 socket on a host without IPv6.
+     *
+     * With an address, the port is the socket's there, and on the wildcard.
+     * Other addresses of the host are free for others. So is IPv6 beside
+     * "0.0.0.0" and "::ffff:0.0.0.0": and there, Linux lets another user take
+     * connections of IPv4 as well, with two sockets that have SO_REUSEPORT.
+     * NULL and "::" are safe from that, and so are addresses that are no
+     * wildcard.
      */
     const char *address;
     /*
@@ -371,6 +378,17 @@ extern "C" {
  *   - has SO_REUSEADDR set, so that connections it accepted leave ports in
  *     TIME_WAIT that can be listened on again.
  *
+ * Where IPv6 is there and switched off (net.ipv6.conf.all.disable_ipv6), the
+ * socket is an IPv6 one all the same, and takes IPv4.
+ *
+ * No socket option lets others bind the port, but for TCP_REPAIR, which takes
+ * CAP_NET_ADMIN. In a VRF (vrf(8)) the port is another one, and others may have
+ * it there. On an IPv4 socket, IPv6 is free for others: see IcListenerOptions.
+ *
+ * SO_REUSEADDR is set after listen(2), so that nobody can share the port before
+ * it. A connection that completes in between does not have it. Its TIME_WAIT
+ * keeps the port from listeners for 60 seconds.
+ *
  * The caller owns *fd and closes it with close(2).
  *
  * On failure it returns -1 and sets errno; *port is 0, *fd is -1, and nothing
@@ -383,13 +401,19 @@ extern "C" {
  *                    listen(2) and getsockname(2) set them
  *   ENOTRECOVERABLE  a bug of this library
  *
- * The call never blocks or sleeps. It asks for 16 ports (in a range of up to 64
- * for all of them), and then, if those were taken, once for every port of the
- * range; a port that it lost to another socket it may ask for again. It may be
- * made from any thread and in a forked child, not from a signal handler; where
- * threads are cancelled (pthread_cancel(3)), with cancellation disabled. When
- * it has returned, no frame of the library is left on the stack, so that
- * ereport() may follow.
+ * The call never blocks or sleeps. Free ports go first: the kernel looks for
+ * one in small parts of the range, before Linux 6.3 among 16 ports, and in a
+ * range of up to 64 ports among all. When it finds none, ports are shared, and
+ * each port of the range is asked for once; a port that was lost to another
+ * socket is asked for again. So a port that somebody has bound with
+ * SO_REUSEADDR, and does not listen on yet, is taken from him only where free
+ * ones are rare.
+ *
+ * The call may be made from any thread and in a forked child, not from a signal
+ * handler; where threads are cancelled (pthread_cancel(3)), with cancellation
+ * disabled. A signal handler that interrupts it must not leave by longjmp(3).
+ * It uses at most 12 KiB of stack. When it has returned, no frame of the
+ * library is left on the stack, so that ereport() may follow.
  *
  * Pointers: port and fd are NULL or point to an int that may be written.
  */
@@ -403,14 +427,17 @@ int setup_listener(int *port,
  * options may be NULL, which stands for the defaults. report may be NULL; if
  * not, it is filled on success and on failure, unless its size is wrong. More
  * errors than those of setup_listener():
- *   EINVAL         an option cannot be used (step "arguments"): a size that is
- *                  not one of this library's, a negative backlog or
- *                  listen_retries, only one of port_min and port_max, port_min
- *                  above port_max, a port above 65535; or the address is not
- *                  numeric, not unicast, link-local without its interface, or
- *                  names an interface that is not there or not its to have
- *                  (step "address")
- *   EADDRNOTAVAIL  the address is not one of this host's (step "bind")
+ *   EINVAL         an option cannot be used (step "arguments"): a size that no
+ *                  version has, a negative backlog or listen_retries, only one
+ *                  of port_min and port_max, port_min above port_max, a port
+ *                  above 65535; or the address is not numeric, not unicast
+ *                  (multicast, or the broadcast address of one of the host's
+ *                  networks), link-local without its interface, or names an
+ *                  interface that is not there or not its to have (step
+ *                  "address")
+ *   EADDRNOTAVAIL  the address is not one of this host's (step "bind"), or not
+ *                  yet: an IPv6 address is tentative for a second or more after
+ *                  it was added
  *   EAFNOSUPPORT   the address is an IPv6 one and the host has no IPv6 (step
  *                  "socket")
  *   EADDRINUSE     with step "listen": ports were lost to other sockets that

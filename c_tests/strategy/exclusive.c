@@ -111,6 +111,72 @@ TEST_IN_NETNS(nor_does_another_user)
 	defend_free_and_reused_port(join_as_another_user);
 }
 
+/* A socket of IPv6 with SO_REUSEPORT that listens, bound to lo if wanted. */
+static int
+open_with_reuseport(int port, bool only_v6, bool on_lo)
+{
+	struct sockaddr_storage address;
+	socklen_t	length = socket_address("::", port, &address);
+	int			fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int			v6only = only_v6;
+	int			on = 1;
+
+	expect(fd >= 0);
+	expect(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only,
+					  sizeof(v6only)) == 0);
+	expect(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0);
+	if (on_lo)
+		expect(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0);
+	if (bind(fd, (struct sockaddr *) &address, length) == 0 &&
+		listen(fd, 8) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/*
+ * Linux lets a second socket join a first one with SO_REUSEPORT of the same
+ * user without a look at who else has the port; the first is in nobody's way
+ * where ours takes IPv4 only. What the header says is safe is safe.
+ */
+static void
+keep_connections(const char *address, bool joined)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	for (int on_lo = 0; on_lo <= 1; on_lo++)
+	{
+		Call		call;
+		int			first;
+		int			second;
+
+		now_doing("%s, SO_BINDTODEVICE %d", address ? address : "default",
+				  on_lo);
+		options.address = address;
+		call = require_listener(&options);
+		first = open_with_reuseport(call.port, true, false);
+		second = open_with_reuseport(call.port, false, on_lo);
+		expect_equal(first >= 0, joined);
+		expect_equal(second >= 0, joined);
+		if (address == NULL || strchr(address, '.') != NULL)
+			reach(call.fd, "127.0.0.1");
+		if (address == NULL || strcmp(address, "::") == 0)
+			reach(call.fd, "::1");
+		close(first);
+		close(second);
+		close(call.fd);
+	}
+}
+
+TEST_IN_NETNS(a_pair_with_so_reuseport_takes_no_connection)
+{
+	skip_without_ipv6();
+	keep_connections(NULL, false);
+	keep_connections("::", false);
+	keep_connections("127.0.0.1", true);
+	keep_connections("::ffff:127.0.0.1", true);
+}
+
 /*
  * Neighbours listen on all ports but the last, on one family only; nobody is
  * ever given one of their port numbers on the other one.
@@ -190,6 +256,7 @@ main(void)
 	return run_all(
 		test(nobody_joins_a_listener),
 		test(nor_does_another_user),
+		test(a_pair_with_so_reuseport_takes_no_connection),
 		test(no_port_is_given_that_is_in_use_on_one_family),
 		test(ipv4_is_served_where_ipv6_is_disabled),
 		test(both_families_are_served_whatever_bindv6only_says));
