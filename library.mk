@@ -62,9 +62,12 @@ define ARCHIVE
 @rm -f $@.new && $(AR) rcs $@.new $< && mv -f $@.new $@
 endef
 
+rust-is-here:
+	$(CHECK_RUST)
+
 libraries: $(STATIC_LIB) $(SHARED_LIB)
 
-.PHONY: libraries
+.PHONY: libraries rust-is-here
 
 $(OBJECT): $(SOURCES)
 	$(CHECK_RUST)
