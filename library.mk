@@ -5,6 +5,7 @@
 # is one libic_listener.a to be found. Each library appears under its name when it is ready.
 
 LIB_DIR = target/lib
+MAKE_DIR = target/make
 OBJECT = $(LIB_DIR)/ic_listener.o
 STATIC_LIB = $(LIB_DIR)/libic_listener.a
 SHARED_LIB = $(LIB_DIR)/libic_listener.so
@@ -61,13 +62,16 @@ define ARCHIVE
 @rm -f $@.new && $(AR) rcs $@.new $< && mv -f $@.new $@
 endef
 
+rust-is-here:
+	$(CHECK_RUST)
+
 libraries: $(STATIC_LIB) $(SHARED_LIB)
 
-.PHONY: libraries
+.PHONY: libraries rust-is-here
 
 $(OBJECT): $(SOURCES)
 	$(CHECK_RUST)
-	$(call ONE_OBJECT,target/make)
+	$(call ONE_OBJECT,$(MAKE_DIR))
 
 $(STATIC_LIB): $(OBJECT)
 	$(ARCHIVE)

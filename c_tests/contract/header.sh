@@ -94,7 +94,7 @@ done
 for cxx in g++ clang++
 do
 	command -v "$cxx" >/dev/null || {
-		skip "$cxx" "$cxx is not installed (apt-get install ${cxx%++})"
+		skip "$cxx" "$cxx is not installed (apt-get install $(echo "$cxx" | sed 's/clang++/clang/'))"
 		continue
 	}
 	for standard in c++11 c++14 c++17 c++20

@@ -17,6 +17,17 @@ command -v valgrind >/dev/null || {
 	exit
 }
 
+# Without cmocka there is only the demo.
+built=" $(make --no-print-directory programs) "
+for program in "${programs[@]}"
+do
+	[[ $built == *" $program "* ]] || {
+		skip "all but the demo under valgrind" "cmocka.h is missing: apt-get install libcmocka-dev"
+		programs=(demo)
+		break
+	}
+done
+
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
