@@ -177,22 +177,27 @@ model_range(int *min, int *max)
 bool
 model_reserves(int port)
 {
-	const char *at = model.host.reserved;
-	int			first;
-	int			length;
+	static const char *parsed = NULL;
+	static bool reserved[65536];
 
-	while (sscanf(at, "%d%n", &first, &length) == 1)
+	if (parsed != model.host.reserved)
 	{
-		int			last = first;
+		const char *at = parsed = model.host.reserved;
 
-		at += length;
-		if (*at == '-' && sscanf(at, "-%d%n", &last, &length) == 1)
-			at += length;
-		if (first <= port && port <= last)
-			return true;
-		at += *at == ',';
+		memset(reserved, 0, sizeof(reserved));
+		while (*at >= '0' && *at <= '9')
+		{
+			int			first = strtol(at, (char **) &at, 10);
+			int			last = first;
+
+			if (*at == '-')
+				last = strtol(at + 1, (char **) &at, 10);
+			for (; first <= last; first++)
+				reserved[first] = true;
+			at += *at == ',';
+		}
 	}
-	return false;
+	return reserved[port];
 }
 
 static int
