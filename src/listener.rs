@@ -91,7 +91,11 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
         attempts.count(answer);
         match answer {
             Answer::Ours => return Ok(Some(socket)),
-            Answer::Forbidden if is_bound(&SockRef::from(&socket)) => socket = open(address, Type::DGRAM)?,
+            Answer::Forbidden if is_bound(&SockRef::from(&socket)) => {
+                // Its descriptor may be the last one.
+                drop(socket);
+                socket = open(address, Type::DGRAM)?;
+            }
             _ => {}
         }
     }

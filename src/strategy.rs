@@ -354,7 +354,8 @@ impl<'a, S: Seeker> Hunt<'a, S> {
                 }
             }
         }
-        if host == Host::MayBeAsked && self.attempts.all_forbidden() {
+        // A port that may not be named may still be picked.
+        if host == Host::MayBeAsked && self.attempts.forbidden() > 0 {
             if let Some(origin) = self.let_kernel_pick()? {
                 return Ok(origin);
             }
@@ -388,7 +389,14 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         for share in [false, true] {
             self.share(share)?;
             let mut retries = 0;
-            while self.bind(PICK)? == Answer::Ours {
+            loop {
+                let answer = self.bind(PICK)?;
+                if answer != Answer::Ours {
+                    if self.attempts.unreadable.is_some() {
+                        self.attempts.count(answer);
+                    }
+                    break;
+                }
                 if self.use_port(retries > 0)? {
                     self.attempts.count(Answer::Ours);
                     return Ok(Some(PortOrigin::PickedByKernel));
@@ -479,10 +487,10 @@ pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
     Ok(port)
 }
 
-/// Whether the socket has a port although bind() refused it: Linux 5.10 to 5.16 leave it bound when a cgroup's program
+/// Whether the socket has a port, or may have, although bind() refused it: Linux 5.10 to 5.16 leave it bound when a cgroup's program
 /// forbids the port afterwards (BPF_CGROUP_INET4_POST_BIND).
 pub(crate) fn is_bound(socket: &SockRef<'_>) -> bool {
-    picked_port(socket).is_ok()
+    !socket.local_addr().is_ok_and(|address| address.as_socket().is_some_and(|address| address.port() == PICK))
 }
 
 /// The errno of the system call that finds no port; EACCES when privilege is all that was missing.
@@ -491,7 +499,8 @@ fn no_port(attempts: &Attempts) -> Failure {
         return Failure::no_port(Step::Connect, libc::EADDRNOTAVAIL);
     }
     let step = if attempts.listens_lost() > 0 { Step::Listen } else { Step::Bind };
-    Failure::no_port(step, if attempts.all_forbidden() { libc::EACCES } else { libc::EADDRINUSE })
+    let privilege_is_missing = attempts.all_forbidden() && attempts.listens_lost() == 0;
+    Failure::no_port(step, if privilege_is_missing { libc::EACCES } else { libc::EADDRINUSE })
 }
 
 /// The ports that are looked at again, in the order they came in; the oldest are forgotten. With each goes whether it was
