@@ -15,7 +15,7 @@ $(IC_PORTS): $(SOURCES) $(IC_PORTS_SOURCES)
 	@echo 'building $@'
 	@mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && \
 	$(CARGO) build --package ic_ports --profile program --target-dir target/make --target $$host && \
-	cp target/make/$$host/program/ic_ports $@.new && mv -f $@.new $@
+	install -m 755 target/make/$$host/program/ic_ports $@.new && mv -f $@.new $@
 
 install: install-ic-ports
 remove-files: uninstall-ic-ports
