@@ -122,6 +122,12 @@ set_sysctl(const char *name, const char *format,...)
 	free(value);
 }
 
+bool
+has_autobind_reuse(void)
+{
+	return access("/proc/sys/net/ipv4/ip_autobind_reuse", F_OK) == 0;
+}
+
 void
 set_port_range(int port_min, int port_max)
 {

@@ -34,6 +34,14 @@ extern void set_sysctl(const char *name, const char *format, ...)
 			__attribute__((format(printf, 2, 3)));
 extern void set_port_range(int port_min, int port_max);
 
+/*
+ * Since Linux 5.7 a sysctl lets bind() to port 0 hand out ports that can be
+ * shared. What is tested with it does not apply to older kernels.
+ */
+#define AUTOBIND_REUSE "net.ipv4.ip_autobind_reuse"
+
+extern bool has_autobind_reuse(void);
+
 /* IPv6 is there, but no address has it: net.ipv6.conf.all.disable_ipv6. */
 extern void disable_ipv6(void);
 

@@ -35,8 +35,6 @@
 #define CLIENT_PORT 51000		/* the other end of accepted ones, and up */
 #define NEXT_SERVER_PORT 52000	/* another destination */
 
-#define AUTOBIND_REUSE "net.ipv4.ip_autobind_reuse"
-#define AUTOBIND_REUSE_FILE "/proc/sys/net/ipv4/ip_autobind_reuse"
 
 /* What the kernel answers; shared by the child that asks and its parent. */
 #define SEEN_SIZE 64
@@ -1219,7 +1217,7 @@ main(void)
 		return 1;
 	}
 	check_all();
-	if (access(AUTOBIND_REUSE_FILE, F_OK) == 0)
+	if (has_autobind_reuse())
 	{
 		with_autobind_reuse = true;
 		check_all();

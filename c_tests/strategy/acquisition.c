@@ -439,7 +439,7 @@ let_loose(void *argument)
 	require(starters != NULL, "out of memory");
 	set_port_range(PORT_MIN, PORT_MAX);
 	if (crowd->autobind_reuse)
-		set_sysctl("net.ipv4.ip_autobind_reuse", "1");
+		set_sysctl(AUTOBIND_REUSE, "1");
 
 	/*
 	 * A listener that comes and goes leaves the TIME_WAIT it found; it lasts
@@ -476,6 +476,12 @@ processes_that_start_at_once_get_a_port_each(void **state)
 	(void) state;
 	for (size_t index = 0; index < sizeof(crowds) / sizeof(*crowds); index++)
 	{
+		if (crowds[index].autobind_reuse && !has_autobind_reuse())
+		{
+			print_message("# %s: this kernel has no " AUTOBIND_REUSE "\n",
+						  crowds[index].name);
+			continue;
+		}
 		crowds[index].rounds = rounds == NULL ? 100 : atoi(rounds);
 		assert_in_range(crowds[index].rounds, 1, ROUNDS_MAX);
 		assert_passes_in_netns(let_loose, &crowds[index]);

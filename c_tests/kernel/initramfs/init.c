@@ -20,6 +20,24 @@
 
 #include "netns.h"
 
+/* What the machine's timings, and the order of ports, come from. */
+static void
+describe_machine(void)
+{
+	char		clocksource[64] = "unknown";
+	FILE	   *file = fopen("/sys/devices/system/clocksource/clocksource0/"
+							 "current_clocksource", "re");
+
+	if (file != NULL)
+	{
+		if (fscanf(file, "%63s", clocksource) != 1)
+			strcpy(clocksource, "unknown");
+		fclose(file);
+	}
+	printf("\n# clocksource %s, %ld CPUs\n", clocksource,
+		   sysconf(_SC_NPROCESSORS_ONLN));
+}
+
 /* Where a mount fails, the programs say what they miss. */
 static void
 mount_at(const char *directory, const char *type)
@@ -57,6 +75,12 @@ run(char *line)
 	/* The firmware leaves the cursor in the middle of a line. */
 	printf("\n@begin %s\n", line);
 	fflush(stdout);
+	if (strstr(line, "AUTOBIND_REUSE=1") != NULL && !has_autobind_reuse())
+	{
+		printf("@does_not_apply\n");
+		fflush(stdout);
+		return;
+	}
 	pid = fork();
 	if (pid == 0)
 		execute(line);
@@ -84,6 +108,7 @@ main(void)
 	missing = enter_netns();
 	if (missing != NULL)
 		printf("# %s\n", missing);
+	describe_machine();
 	list = fopen("/tests/list", "re");
 	while (list != NULL && fgets(line, sizeof(line), list) != NULL)
 		run(line);

@@ -32,7 +32,7 @@ __wrap_unshare(int flags)
 	if (__real_unshare(flags) != 0)
 		return -1;
 	if ((flags & CLONE_NEWNET) != 0 && setting != NULL)
-		set_sysctl("net.ipv4.ip_autobind_reuse", "%s", setting);
+		set_sysctl(AUTOBIND_REUSE, "%s", setting);
 	return 0;
 }
 
