@@ -7,6 +7,12 @@ top=$(cd .. && pwd)
 # shellcheck source-path=SCRIPTDIR/.. disable=SC1091
 . ./harness/tap.sh
 
+command -v pkg-config >/dev/null || {
+	skip "make install" "pkg-config is missing: apt-get install pkg-config"
+	finish
+	exit
+}
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -448,6 +454,10 @@ check "pkg-config reads ic_listener.pc" pc_file
 for program in program.c program.cc
 do
 	case $program in *.c) compiler=${CC:-cc} ;; *) compiler=${CXX:-c++} ;; esac
+	command -v "$compiler" >/dev/null || {
+		skip "$program" "$compiler is missing: apt-get install g++"
+		continue
+	}
 	check "$program with the shared library" shared_program "$compiler" $program
 	check "$program with the static library" static_program "$compiler" $program
 done
@@ -489,7 +499,12 @@ if command -v mandoc >/dev/null
 then
 	check "mandoc has no warning" mandoc -T lint -W warning "$prefix/share/man/man3/setup_listener.3" \
 		"$prefix/share/man/man3/ic_listener_open_tcp.3"
-	check "every function has a page" aliases_lead_to_a_page
+	if command -v col >/dev/null
+	then
+		check "every function has a page" aliases_lead_to_a_page
+	else
+		skip "every function has a page" "col is missing: apt-get install bsdextrautils"
+	fi
 else
 	skip "the man pages" "mandoc is missing: apt-get install mandoc"
 fi
