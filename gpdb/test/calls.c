@@ -228,7 +228,10 @@ run(const char *name)
 	{
 		enter_small_range();
 		if (open_listener())
+		{
+			printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
 			connect_all(listener_port);
+		}
 	}
 	else if (strcmp(name, "held") == 0)
 	{
@@ -238,7 +241,7 @@ run(const char *name)
 		connect_from_all_ports();
 		connect_all(SEGMENT);
 		if (open_listener())
-			printf("a listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+			printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
 	}
 	else if (strncmp(name, "moment", 6) == 0)
 	{
@@ -250,7 +253,7 @@ run(const char *name)
 		else if (strcmp(name, "moment-cancel") == 0)
 			connect_libpq("PQcancel", cancelConnection, SEGMENT);
 		else if (open_listener())
-			printf("a listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+			printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
 		printf("waited %ld ms\n", microseconds_waited / 1000);
 	}
 	else if (strncmp(name, "full", 4) == 0)
