@@ -615,6 +615,7 @@ unsafe fn call(
             by_strategy(unsafe { BorrowedFd::borrow_raw(fd) }, attempts)
         })
     };
+    silence_panics();
     // SAFETY: the caller's promise for report.
     match unsafe { run(report, act, IcListenerReport::of_done) } {
         Ok(_) => 0,
@@ -714,7 +715,7 @@ fn finish(errno: c_int) -> c_int {
 ///
 /// The replacement of the default hook is one flag and one empty function, in the copy of the Rust runtime that this library
 /// brings along. (A Rust program that links the rlib and calls these C functions all the same silences its own hook.) The
-/// drop-in calls leave the hook alone: it is set under a lock, which a signal handler must not wait for.
+/// hook is set under a lock. The first call takes it, and no other does, so that a signal handler does not wait for it.
 fn silence_panics() {
     static SILENCED: AtomicBool = AtomicBool::new(false);
     if !SILENCED.load(Ordering::Relaxed) && !SILENCED.swap(true, Ordering::Relaxed) {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use ic_listener::{Family, Holders, Options, PortOrigin, Step, setup_listener, share_port};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -199,4 +199,29 @@ fn a_census_of_options_that_cannot_be_used_is_refused() {
     for options in [Options::new().address("localhost"), Options::new().backlog(-1), Options::new().ports(0..=7)] {
         assert_eq!(options.census().unwrap_err().raw_os_error(), Some(libc::EINVAL), "{options:?}");
     }
+}
+
+#[test]
+fn bind_listen_and_connect_are_those_of_any_socket() {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let bound = ic_listener::bind(&listener, &any).unwrap();
+    assert!(bound.attempts.tried() > 0);
+    ic_listener::listen(&listener, 8).unwrap();
+    assert!(listener.is_listener().unwrap() && listener.reuse_address().unwrap());
+
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let connected = ic_listener::connect(&client, &address).unwrap();
+    assert_eq!(connected.origin, PortOrigin::PickedByKernel);
+    assert!(client.reuse_address().unwrap());
+    assert_eq!(client.peer_addr().unwrap().as_socket(), Some(address));
+
+    let error = ic_listener::connect(&client, &address).unwrap_err();
+    assert_eq!(error.step(), Step::Connect);
+    assert_eq!(error.io_error().raw_os_error(), Some(libc::EISCONN));
+    let error = ic_listener::bind(&client, &any).unwrap_err();
+    assert_eq!((error.step(), error.io_error().raw_os_error()), (Step::Bind, Some(libc::EINVAL)));
+    let error = ic_listener::listen(&client, 8).unwrap_err();
+    assert_eq!((error.step(), error.io_error().raw_os_error()), (Step::Listen, Some(libc::EINVAL)));
 }

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -145,11 +146,45 @@ TEST(nothing_is_printed)
 	close(file);
 }
 
+/* The calls on a socket of the caller's leave it as it was. */
+TEST(in_the_calls_on_sockets_it_leaves_the_socket)
+{
+	const struct sockaddr_in any = {.sin_family = AF_INET};
+	const struct sockaddr *address = (const struct sockaddr *) &any;
+
+	for (int i = 0; i < 6; i++)
+	{
+		IcListenerReport report = IC_LISTENER_REPORT_INIT;
+		IcListenerReport *wanted = i < 3 ? &report : NULL;
+		int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		OpenFds		before = open_fds();
+		int			result;
+
+		now_doing("call %d", i);
+		errno = 0;
+		result = i % 3 == 0 ? ic_listener_bind(fd, address, sizeof(any), wanted) :
+			i % 3 == 1 ? ic_listener_listen(fd, 1, wanted) :
+			ic_listener_connect(fd, address, sizeof(any), wanted);
+		require(result == -1 && errno == ENOTRECOVERABLE, "%d, %s", result,
+				strerror(errno));
+		expect(open_fds_are(&before, -1));
+		expect_equal(local_port(fd), 0);
+		if (wanted != NULL)
+		{
+			expect_equal(report.error, ENOTRECOVERABLE);
+			expect_equal(report.step, IC_LISTENER_STEP_INTERNAL);
+			expect_in(report.message, "internal error: ");
+		}
+		close(fd);
+	}
+}
+
 int
 main(void)
 {
 	return run_all(
 		test(nothing_is_printed),
 		test(a_panic_becomes_enotrecoverable),
-		test(so_it_does_in_threads));
+		test(so_it_does_in_threads),
+		test(in_the_calls_on_sockets_it_leaves_the_socket));
 }

@@ -48,6 +48,10 @@ extern int	__real_setsockopt(int fd, int level, int name, const void *value,
 							  socklen_t size);
 extern int	__wrap_setsockopt(int fd, int level, int name, const void *value,
 							  socklen_t size);
+extern int	__real_getsockopt(int fd, int level, int name, void *value,
+							  socklen_t *size);
+extern int	__wrap_getsockopt(int fd, int level, int name, void *value,
+							  socklen_t *size);
 extern int	__real_dup3(int fd, int place, int flags);
 extern int	__wrap_dup3(int fd, int place, int flags);
 
@@ -73,11 +77,36 @@ __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
 	return returned;
 }
 
+/* As kernels before Linux 6.3 do. */
+static bool no_windows;
+
+static bool
+is_window(int level, int name)
+{
+	return level == IPPROTO_IP && name == IP_LOCAL_PORT_RANGE;
+}
+
+int
+__wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
+{
+	if (no_windows && is_window(level, name))
+	{
+		errno = ENOPROTOOPT;
+		return -1;
+	}
+	return __real_getsockopt(fd, level, name, value, size);
+}
+
 int
 __wrap_setsockopt(int fd, int level, int name, const void *value,
 				  socklen_t size)
 {
-	windows += level == IPPROTO_IP && name == IP_LOCAL_PORT_RANGE;
+	if (no_windows && is_window(level, name))
+	{
+		errno = ENOPROTOOPT;
+		return -1;
+	}
+	windows += is_window(level, name);
 	return __real_setsockopt(fd, level, name, value, size);
 }
 
@@ -975,6 +1004,33 @@ TEST_IN_NETNS(a_crowd_of_both_leaves_no_port)
 }
 
 /*
+ * Kernels without windows
+ */
+
+static void
+without_windows(void *argument)
+{
+	int			which = *(int *) argument;
+	int			first_listeners = 17;
+
+	no_windows = true;
+	if (which < 6)
+		in_time_wait_of_listeners(&which);
+	else if (which == 6)
+		fill_both_ways(&first_listeners);
+	else
+		from_the_only_port((void *) &own_addresses[which - 7]);
+}
+
+static void
+older_kernels_without_windows_do_as_well(void **state)
+{
+	(void) state;
+	for (int which = 0; which < 7 + (int) lengthof(own_addresses); which++)
+		assert_passes_in_netns(without_windows, &which);
+}
+
+/*
  * The path of the quiet host
  */
 
@@ -1050,6 +1106,7 @@ main(void)
 		test(a_crowd_on_free_ports_has_every_port),
 		test(listeners_and_connections_fill_the_range_both_ways),
 		test(a_crowd_of_both_leaves_no_port),
+		test(older_kernels_without_windows_do_as_well),
 		test(a_quiet_host_costs_one_connect_and_no_bind),
 		test(when_the_crowd_is_gone_so_is_the_search)
 	);
