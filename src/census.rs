@@ -346,6 +346,11 @@ impl Census {
         if attempts.in_use() == 0 {
             return Ok(());
         }
+        if attempts.connections_taken() > 0 {
+            // Ports with a connection to the same destination are among the holders, and were shared in vain.
+            f.write_str("; held: ")?;
+            return self.holders.describe(self.unknown(attempts), "", f);
+        }
         // Right behind "64 in use", or after what else there was.
         f.write_str(if attempts.in_use() == attempts.tried() { ": " } else { "; in use: " })?;
         // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.

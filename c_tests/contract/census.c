@@ -836,6 +836,49 @@ TEST_SOURCES_IN_NETNS(a_call_that_fails_says_who_holds_the_ports)
 	expect_in(call.report.message, "), 3 connections, 1 closing, 1 listener");
 }
 
+/*
+ * The same for connections. A port that is connected to the destination
+ * already is held, and not in use: its holder shares it.
+ */
+TEST_SOURCES_IN_NETNS(a_connection_that_fails_says_who_holds_the_ports)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	struct sockaddr_storage to;
+	socklen_t	length;
+	int			peer = peer_listener(IPV4);
+
+	set_port_range(PORT_MIN, PORT_MIN + 4);
+	length = socket_address("127.0.0.1", local_port(peer), &to);
+	make(LISTEN, IPV4, PORT_MIN, false);
+	make(LISTEN, IPV4, PORT_MIN + 1, false);
+	make(TIME_WAIT, IPV4, PORT_MIN + 2, false);
+	for (int i = 0; i <= 2; i++)
+	{
+		int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int			returned;
+
+		returned = ic_listener_connect(fd, (struct sockaddr *) &to, length,
+									   &report);
+		if (i < 2)
+			require(returned == 0, "%s", report.message);
+		else
+		{
+			expect_equal(returned, -1);
+			expect_equal(errno, EADDRNOTAVAIL);
+		}
+	}
+	expect_equal(report.census_source, source->source);
+	expect_equal(report.ports_in_use, 3);
+	expect_equal(report.ports_listening, 2);
+	expect_equal(report.ports_connected, 2);
+	expect_equal(report.ports_time_wait, 1);
+	expect_equal(report.ports_unknown, 0);
+	expect_in(report.message, "no port to connect from in 40000-40004: "
+			  "5 tried, 3 in use, 2 connected to the same destination "
+			  "already; held: 2 connections, 2 listeners, 1 in TIME_WAIT "
+			  "(free in ");
+}
+
 /* Who is bound only, and cannot be shared, is unknown where nothing shows him. */
 TEST_SOURCES_IN_NETNS(who_is_not_seen_is_unknown)
 {
@@ -1364,6 +1407,7 @@ main(void)
 		test(only_what_is_in_the_way_of_the_address_counts),
 		test(reserved_ports_of_the_host_do_not_count),
 		test(a_call_that_fails_says_who_holds_the_ports),
+		test(a_connection_that_fails_says_who_holds_the_ports),
 		test(who_is_not_seen_is_unknown),
 		test(udp_ports_are_held_by_udp_sockets),
 		test(no_other_call_takes_a_census),
