@@ -199,6 +199,18 @@ TEST_IN_NETNS(options_choose_the_ports_and_the_address)
 	expect_in(result.output, "no, 192.0.2.1 is not an address of this host\n");
 }
 
+/* A member of the JSON object, or -1. */
+static int
+number_of(const char *json, const char *name)
+{
+	const char *at = strstr(json, name);
+	int			number = -1;
+
+	if (at != NULL)
+		sscanf(at + strlen(name), "\": %d", &number);
+	return number;
+}
+
 TEST_IN_NETNS(json_has_it_all)
 {
 	Run			result;
@@ -211,6 +223,9 @@ TEST_IN_NETNS(json_has_it_all)
 			  "    \"named\": false\n  },\n");
 	expect_in(result.output, "    \"listening\": 1,\n");
 	expect_in(result.output, "    \"time_wait\": 25,\n");
+	require(number_of(result.output, "time_wait_next_s") >= 30 &&
+			number_of(result.output, "time_wait_last_s") <= 60, "%s",
+			result.output);
 	expect_in(result.output, "  \"holders_error\": null,\n");
 	expect_in(result.output, "    \"not_seen\": 0\n");
 	expect_in(result.output, "  \"listener\": {\n    \"answer\": \"yes\",\n"
