@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,7 +194,28 @@ typedef struct Call
 	const sockaddr *address;
 	socklen_t	length;
 	int			backlog;
+	/* The socket's file status flags, for connect(). */
+	int			flags;
 } Call;
+
+/* Begins a connection without waiting for it. */
+static int
+begin_connection(const Call *call, IcListenerReport *report)
+{
+	bool		blocks = !(call->flags & O_NONBLOCK);
+	int			returned;
+	int			error;
+
+	if (blocks)
+		fcntl(call->fd, F_SETFL, call->flags | O_NONBLOCK);
+	returned = ic_listener_connect(call->fd, call->address, call->length,
+								   report);
+	error = errno;
+	if (blocks)
+		fcntl(call->fd, F_SETFL, call->flags);
+	errno = error;
+	return returned;
+}
 
 static int
 make_call(const Call *call, IcListenerReport *report)
@@ -208,15 +230,49 @@ make_call(const Call *call, IcListenerReport *report)
 		case CONNECT:
 			break;
 	}
-	return ic_listener_connect(call->fd, call->address, call->length, report);
+	return begin_connection(call, report);
 }
 
-/* Whether it failed for want of a port, and not of the one the caller chose. */
 static bool
-found_no_port(int returned, int error, const IcListenerReport *report)
+is_about_ports(int error)
 {
-	return returned != 0 && report->ports_tried > 0 &&
-		(error == EADDRINUSE || error == EADDRNOTAVAIL);
+	return error == EADDRINUSE || error == EADDRNOTAVAIL;
+}
+
+/* Milliseconds of a clock that only goes forward. */
+static int64_t
+now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * INT64_C(1000) + time.tv_nsec / 1000000;
+}
+
+static void
+write_line(const char *message)
+{
+	char		pid[16];
+	char	   *digits = pid + sizeof(pid);
+	const char *words[] = {"ic_listener: ", program, NULL, message, "\n"};
+	struct iovec line[5];
+
+	memcpy(digits -= 3, "]: ", 3);
+	for (int number = getpid(); number > 0; number /= 10)
+		*--digits = '0' + number % 10;
+	*--digits = '[';
+
+	for (int index = 0; index < 5; index++)
+		if (words[index] != NULL)
+			line[index] = (struct iovec) {
+				(char *) words[index], strlen(words[index])
+			};
+	line[2] = (struct iovec) {digits, pid + sizeof(pid) - digits};
+	/* One system call, so that the lines of two processes do not mix. */
+	if (writev(STDERR_FILENO, line, 5) < 0)
+	{
+		/* There is nobody left to tell. */
+	}
 }
 
 /*
@@ -229,39 +285,25 @@ static int
 make_call_for_some_time(const Call *call)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int64_t		deadline = patience_ms > 0 ? now() + patience_ms : 0;
 	int			returned = make_call(call, &report);
 	int			error = errno;
-	char		pid[16];
-	char	   *digits = pid + sizeof(pid);
-	char	   *words[] = {"ic_listener: ", program, NULL, report.message, "\n"};
-	struct iovec line[5];
 
-	for (int waited_ms = 0; waited_ms < patience_ms &&
-		 found_no_port(returned, error, &report); waited_ms += 10)
-	{
-		nanosleep(&(struct timespec) {.tv_nsec = 10 * 1000000L}, NULL);
-		returned = make_call(call, &report);
-		error = errno;
-	}
-	if (!logs_to_stderr || !found_no_port(returned, error, &report))
+	/* A port that the caller chose is not waited for: no port was tried. */
+	if (returned == 0 || report.ports_tried == 0 || !is_about_ports(error))
 	{
 		errno = error;
 		return returned;
 	}
-	memcpy(digits -= 3, "]: ", 3);
-	for (int number = getpid(); number > 0; number /= 10)
-		*--digits = '0' + number % 10;
-	*--digits = '[';
-
-	for (int index = 0; index < 5; index++)
-		if (words[index] != NULL)
-			line[index] = (struct iovec) {words[index], strlen(words[index])};
-	line[2] = (struct iovec) {digits, pid + sizeof(pid) - digits};
-	/* One system call, so that the lines of two processes do not mix. */
-	if (writev(STDERR_FILENO, line, 5) < 0)
+	/* Without a report, for which the holders of all ports are counted. */
+	while (returned != 0 && is_about_ports(error) && deadline > now())
 	{
-		/* There is nobody left to tell. */
+		nanosleep(&(struct timespec) {.tv_nsec = 10 * 1000000L}, NULL);
+		returned = make_call(call, NULL);
+		error = errno;
 	}
+	if (returned != 0 && is_about_ports(error) && logs_to_stderr)
+		write_line(report.message);
 	errno = error;
 	return returned;
 }
@@ -334,12 +376,11 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 	int			errno_before = errno;
 	socklen_t	address_length = length;
 	Call		call = {.function = CONNECT,.fd = fd,.address = address};
-	int			flags;
-	int			error;
 	int			returned;
+	int			error;
 
 	if (!is_tcp(fd) || !is_address(fd, address, &address_length) ||
-		(flags = fcntl(fd, F_GETFL)) < 0)
+		(call.flags = fcntl(fd, F_GETFL)) < 0)
 	{
 		errno = errno_before;
 		return ic_next_connect(fd, address, length);
@@ -347,15 +388,10 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 	if (pthread_testcancel != NULL)
 		pthread_testcancel();
 	call.length = address_length;
-	if (flags & O_NONBLOCK)
-		return by_strategy(&call, errno_before);
-
-	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	returned = by_strategy(&call, errno_before);
 	error = errno;
-	fcntl(fd, F_SETFL, flags);
-	errno = error;
-	if (returned == 0 || (error != EINPROGRESS && error != EALREADY))
+	if (returned == 0 || (call.flags & O_NONBLOCK) ||
+		(error != EINPROGRESS && error != EALREADY))
 		return returned;
 
 	errno = errno_before;

@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 run=$work/bin/ic_listener_run
 library=$work/lib/libic_listener_preload.so
 full_host=build/full_host
-unset LD_PRELOAD LD_BIND_NOW IC_LISTENER_LOG
+unset LD_PRELOAD LD_BIND_NOW IC_LISTENER_LOG IC_LISTENER_PATIENCE
 
 in_use='Address already in use'
 no_port='Cannot assign requested address'
@@ -73,6 +73,20 @@ log_says_why()
 	is "the lines" "python3: no port to listen on in 40000-40063: 64 tried, 64 in use: 64 listeners
 python3: no port to connect from in 40000-40063: 64 tried, 64 connected to the same destination already" \
 		"$(sed 's/^ic_listener: \(.*\)\[[0-9]*\]: /\1: /' "$work/log" | sort -u -r | head -n 2 | sort -r)"
+}
+
+# A port that somebody gives back is waited for.
+patience()
+{
+	is_on_full_host "$in_use" "$run" python3 preload/patience.py &&
+		is_on_full_host "a listener" env IC_LISTENER_PATIENCE=20000 "$run" python3 preload/patience.py
+}
+
+patience_ends()
+{
+	is_on_full_host "64 of listener, 64 ports, $in_use
+64 of connection, 64 ports, $no_port" \
+		env IC_LISTENER_PATIENCE=20 "$run" python3 preload/sockets.py listener connection
 }
 
 # PROGRAM: a test of the library itself, in a program that has the preloaded one as well.
@@ -206,7 +220,7 @@ for place in main thread signal child child-of-threads vfork first-of-all before
 do
 	check "a listener and connections: $place" hard_place $place "bind: EADDRINUSE" "$all"
 done
-check "with the log, in a thread with a stack of 16 KiB" env IC_LISTENER_LOG=stderr \
+check "with log and patience, in a thread with a stack of 16 KiB" env IC_LISTENER_LOG=stderr IC_LISTENER_PATIENCE=20 \
 	bash -c "$(declare -f is is_on_full_host); full_host=$full_host; is_on_full_host 'thread: $all' $run build/hard_places thread"
 check "all symbols bound at the start" is_on_full_host "main: $all" env LD_BIND_NOW=1 "$run" build/hard_places main
 check "a thread that waits in connect() is cancelled" hard_place cancelled "connect: EADDRNOTAVAIL" "cancelled"
@@ -240,6 +254,11 @@ else
 	skip "socat" "socat is missing: apt-get install socat"
 fi
 check "IC_LISTENER_LOG=stderr says why, and nothing else does" log_says_why
+
+check "IC_LISTENER_PATIENCE waits for a port" patience
+check "IC_LISTENER_PATIENCE comes to an end" patience_ends
+check "a port that the program chose is not waited for" is_on_full_host "0 of listener_on_port_5000, 0 ports, $in_use" \
+	env IC_LISTENER_PATIENCE=100000 "$run" python3 preload/sockets.py listener_on_port_5000
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
 for program in conformance exclusive port_choice options addresses

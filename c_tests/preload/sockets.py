@@ -1,4 +1,4 @@
-"""As many listeners, or connections to port 5000 of full_host, as there are ports: sockets.py KIND ..."""
+"""As many listeners, or connections to port 5000 of full_host, as can be had: sockets.py KIND ..."""
 
 import socket
 import sys
@@ -18,6 +18,12 @@ def listener():
     made = socket.socket()
     made.bind(("", 0))
     made.listen()
+    return made
+
+
+def listener_on_port_5000():
+    made = socket.socket()
+    made.bind(("", 5000))
     return made
 
 
