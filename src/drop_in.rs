@@ -265,7 +265,8 @@ fn name_ports(
     local.set_port(PICK);
     let source = match source_towards(socket, local, address) {
         // There is no way to the destination, whatever the port.
-        Err(error) if error.raw_os_error() != Some(libc::EAGAIN) => return Err(failure),
+        Err(error) if is_no_way(&error) => return Err(failure),
+        // It cannot be asked: no descriptor, no UDP port, a policy against UDP. The wildcard has to do.
         Err(_) => local,
         Ok(source) => source,
     };
@@ -319,20 +320,24 @@ fn source_towards(socket: BorrowedFd<'_>, local: SocketAddr, address: &SockAddr)
         return Ok(local);
     }
     let domain = if local.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let unreachable = || io::Error::from_raw_os_error(libc::EAGAIN);
-    // A UDP socket asks for the route and sends nothing. For want of a descriptor, or of a port, the wildcard has to do.
-    let scout = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP)).map_err(|_| unreachable())?;
+    // A UDP socket asks for the route and sends nothing.
+    let scout = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
     for (level, name) in [(libc::SOL_SOCKET, libc::SO_BINDTODEVICE), (libc::SOL_SOCKET, libc::SO_MARK)] {
         if let Ok(value) = sys::get_option(socket, level, name) {
             if sys::get_option(scout.as_fd(), level, name).is_ok_and(|default| default != value) {
-                sys::set_option(scout.as_fd(), level, name, &value).map_err(|_| unreachable())?;
+                sys::set_option(scout.as_fd(), level, name, &value)?;
             }
         }
     }
     scout.connect(address)?;
-    let mut source = scout.local_addr()?.as_socket().ok_or_else(unreachable)?;
+    let mut source = scout.local_addr()?.as_socket().unwrap_or(local);
     source.set_port(PICK);
     Ok(source)
+}
+
+/// What connect() says of a UDP socket where there is no route, or no address to come from.
+fn is_no_way(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL))
 }
 
 /// A socket's own settings that the strategy changes meanwhile.

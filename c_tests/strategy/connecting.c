@@ -35,6 +35,7 @@ static int	windows;
 static int	connects;
 static int	last_connect;		/* 0, or the errno */
 static int	exchanges;
+static int	no_scout;			/* the errno of connect() on UDP sockets, or 0 */
 
 extern int	__real_bind(int fd, const struct sockaddr *address,
 						socklen_t length);
@@ -66,14 +67,17 @@ __wrap_bind(int fd, const struct sockaddr *address, socklen_t length)
 int
 __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
 {
-	int			returned = __real_connect(fd, address, length);
+	int			returned;
 
 	/* To find the way to a destination costs no connection. */
-	if (socket_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM)
+	if (socket_option(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM)
 	{
-		connects++;
-		last_connect = returned == 0 ? 0 : errno;
+		errno = no_scout;
+		return no_scout != 0 ? -1 : __real_connect(fd, address, length);
 	}
+	returned = __real_connect(fd, address, length);
+	connects++;
+	last_connect = returned == 0 ? 0 : errno;
 	return returned;
 }
 
@@ -1003,6 +1007,27 @@ TEST_IN_NETNS(a_crowd_of_both_leaves_no_port)
 	expect_equal(listeners, PORTS);
 }
 
+/* A policy against UDP, or no UDP port, is no reason to find no TCP port. */
+TEST_IN_NETNS(where_the_way_cannot_be_asked_for_ports_are_named_all_the_same)
+{
+	static const int errnos[] = {EPERM, EACCES, EAGAIN, ENOBUFS};
+
+	crowd(PORT_MIN, PORT_MAX);
+	server_on("127.0.0.1", SERVER_PORT);
+	for (size_t i = 0; i < lengthof(errnos); i++)
+	{
+		no_scout = errnos[i];
+		now_doing("%s", strerror(no_scout));
+		connects_to("127.0.0.1", SERVER_PORT, true, NULL);
+	}
+
+	/* Nor is the destination's own port named then. */
+	no_scout = EPERM;
+	set_port_range(PORT_MIN, PORT_MIN);
+	expect_equal(ic_connect(stream_socket("127.0.0.1"), "127.0.0.1", PORT_MIN,
+							NULL), EADDRNOTAVAIL);
+}
+
 /*
  * Kernels without windows
  */
@@ -1106,6 +1131,7 @@ main(void)
 		test(a_crowd_on_free_ports_has_every_port),
 		test(listeners_and_connections_fill_the_range_both_ways),
 		test(a_crowd_of_both_leaves_no_port),
+		test(where_the_way_cannot_be_asked_for_ports_are_named_all_the_same),
 		test(older_kernels_without_windows_do_as_well),
 		test(a_quiet_host_costs_one_connect_and_no_bind),
 		test(when_the_crowd_is_gone_so_is_the_search)
