@@ -17,7 +17,7 @@ use crate::error::{Failure, Step};
 use crate::kind::Kind;
 use crate::listener::refusal;
 use crate::port_order::{PortOrder, Randoms, window};
-use crate::port_range::{self, Ports, Range};
+use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, set_window, share_a_port, win_a_port};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, DEFAULT_LISTEN_RETRIES, PortOrigin};
@@ -130,9 +130,15 @@ fn find_port(caller: &mut Caller<'_>, own: &OwnSettings, attempts: &mut Attempts
         }
         Err(error) => Failure::system_call(Step::Bind, error),
     };
+    if failure.errno() != Some(libc::EADDRINUSE) {
+        return Err(failure);
+    }
     match own.ports() {
-        Some(ports) if failure.errno() == Some(libc::EADDRINUSE) => share_a_port(caller, &ports, attempts),
-        _ => Err(failure),
+        Ok(ports) => share_a_port(caller, &ports, attempts),
+        Err(unreadable) => {
+            attempts.unreadable = Some(unreadable);
+            Err(Failure::no_port(failure.step, libc::EADDRINUSE))
+        }
     }
 }
 
@@ -274,13 +280,23 @@ fn name_ports(
     // An unspecified destination is this host's loopback address; an unspecified source may be any.
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
     let to_itself = from == to || from.is_unspecified() || to.is_unspecified();
-    let Some(ports) = own.ports() else {
-        CROWDED.store(true, Ordering::Relaxed);
-        // Nothing can be named. In a window, connect() has not seen everything.
-        let outcome = if in_window { reference.connect(address) } else { return Err(failure) };
-        return outcome
-            .map(|()| PortOrigin::PickedByKernel)
-            .map_err(|error| Failure::system_call(Step::Connect, error));
+    let ports = match own.ports() {
+        Ok(ports) => ports,
+        Err(unreadable) => {
+            CROWDED.store(true, Ordering::Relaxed);
+            // Nothing can be named. In a window, connect() has not seen everything.
+            let failure = match if in_window { reference.connect(address) } else { Err(failure.source) } {
+                Ok(()) => return Ok(PortOrigin::PickedByKernel),
+                Err(error) => Failure::system_call(Step::Connect, error),
+            };
+            return Err(match failure.errno() {
+                Some(libc::EADDRNOTAVAIL) => {
+                    attempts.unreadable = Some(unreadable);
+                    Failure::no_port(Step::Connect, libc::EADDRNOTAVAIL)
+                }
+                _ => failure,
+            });
+        }
     };
     attempts.from(source);
     let never_from = to_itself.then(|| destination.port());
@@ -377,8 +393,16 @@ impl OwnSettings {
 
     /// The ports that may be named: those of the host's range, inside the window, that are not reserved. None when that
     /// cannot be known.
-    fn ports(&self) -> Option<Ports> {
-        let host = port_range::read_host_range().ok()?;
+    fn ports(&self) -> Result<Ports, Unreadable> {
+        // No descriptor is there to be lent; what is missing for a moment may be there the next.
+        match self.read_ports() {
+            Err(unreadable) if unreadable.is_momentary() => self.read_ports(),
+            ports => ports,
+        }
+    }
+
+    fn read_ports(&self) -> Result<Ports, Unreadable> {
+        let host = port_range::read_host_range()?;
         let range = match self.window.map(|window| window.as_number()) {
             None => host,
             // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
@@ -389,7 +413,7 @@ impl OwnSettings {
                 Range::new(min, max).unwrap_or(host)
             }
         };
-        Ports::not_reserved(range).ok()
+        Ports::not_reserved(range)
     }
 }
 

@@ -100,6 +100,11 @@ pub(crate) struct Unreadable {
 impl Unreadable {
     const HIDDEN_RANGE: Self = Self { file: RANGE_FILE, errno: 0 };
     const HIDDEN_LIST: Self = Self { file: RESERVED_FILE, errno: 0 };
+
+    /// Whether a descriptor or memory is what was missing.
+    pub(crate) fn is_momentary(&self) -> bool {
+        matches!(self.errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    }
 }
 
 /// Ports that may be asked for by name.

@@ -416,7 +416,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
     fn host_ports(&mut self, range: Option<Range>) -> Result<Result<Ports, Unreadable>, Failure> {
         let read = || range.map_or_else(port_range::read_host_range, Ok).and_then(Ports::not_reserved);
         match read() {
-            Err(Unreadable { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM, .. }) => {
+            Err(unreadable) if unreadable.is_momentary() => {
                 let lent = self.seeker.lend_descriptor();
                 let ports = read();
                 if lent {

@@ -324,6 +324,55 @@ TEST_IN_NETNS(proc_fails_for_good)
 	expect_in(open_listener(NULL).report.message, "(Input/output error)");
 }
 
+/* The same of the calls for a caller's own sockets, which lend no descriptor. */
+TEST_IN_NETNS(proc_fails_below_connect)
+{
+	static const struct
+	{
+		int			error;
+		const char *words;
+	}			cases[] = {
+		{EMFILE, "(Too many open files)"},
+		{ENOMEM, "(Cannot allocate memory)"},
+		{EACCES, "(Permission denied)"},
+	};
+	Neighbour	server = {.address = "127.0.0.1", .listens = true};
+	struct sockaddr_storage to;
+	socklen_t	length = socket_address("127.0.0.1", 7000, &to);
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+
+	leave_all_in_time_wait();
+	expect(open_neighbour(&server, 7000) >= 0);
+	for (size_t index = 0; index < lengthof(cases); index++)
+	{
+		int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		now_doing("%s for good", strerror(cases[index].error));
+		open_fault = (Fault) {cases[index].error, 1, INT_MAX, 0};
+		expect_equal(ic_listener_connect(fd, (struct sockaddr *) &to, length,
+										 &report), -1);
+		expect_equal(errno, EADDRNOTAVAIL);
+		expect_equal(report.step, IC_LISTENER_STEP_CONNECT);
+		expect_in(report.message, "no port to connect from: "
+				  "/proc/sys/net/ipv4/ip_local_port_range cannot be read");
+		expect_in(report.message, cases[index].words);
+		close(fd);
+	}
+
+	/* And for a moment only. */
+	for (int at = 1; at <= 2; at++)
+	{
+		int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		now_doing("ENFILE at open number %d", at);
+		open_fault = (Fault) {ENFILE, at, at, 0};
+		require(ic_listener_connect(fd, (struct sockaddr *) &to, length,
+									&report) == 0, "%s", report.message);
+		expect(open_fault.calls > at);
+		close(fd);
+	}
+}
+
 /*
  * Listens that are lost while each port is looked at once are bounded by the
  * range, and not by listen_retries.
@@ -592,6 +641,7 @@ main(void)
 		test(proc_fails_for_a_moment),
 		test(proc_is_interrupted),
 		test(proc_fails_for_good),
+		test(proc_fails_below_connect),
 		test(six_hundred_listens_are_lost),
 		test(a_call_needs_so_much_stack),
 		test(so_does_one_that_shares_a_port),
