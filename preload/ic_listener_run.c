@@ -47,8 +47,9 @@ static const char usage[] =
 "  --help     prints this\n"
 "  --version  prints the version\n"
 "\n"
-"IC_LISTENER_LOG=stderr in the environment: a line for each call that found no\n"
-"port, on the command's standard error.\n";
+"In the environment:\n"
+"  IC_LISTENER_LOG=stderr   a line for each call that found no port\n"
+"  IC_LISTENER_PATIENCE=MS  such a call waits for a port, so many milliseconds\n";
 
 /* Adds the library to LD_PRELOAD, behind what is there: close to the kernel. */
 static void
