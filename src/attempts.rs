@@ -160,6 +160,11 @@ impl Attempts {
         self.tried > 0 && self.forbidden == self.tried
     }
 
+    /// Whether each port of the host's range was asked for, and forbidden, and none was bound by way of port 0 either.
+    pub(crate) fn host_range_is_forbidden(&self) -> bool {
+        !self.named && self.usable == Some(self.tried) && self.all_forbidden() && self.listens_lost == 0
+    }
+
     /// The address family of the last socket that was asked for. None when it did not come to that.
     pub fn family(&self) -> Option<Family> {
         self.address.as_ref().map(Family::of)

@@ -237,7 +237,7 @@ pub struct IcListenerCensus {
 ///
 /// On success it returns 0; *port is the port in host byte order, 1 to 65535, and *fd is a socket that
 ///   - listens on the wildcard address with a backlog of 128: one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off,
-///     whatever net.ipv6.bindv6only says), or an IPv4 socket on a host without IPv6;
+///     whatever net.ipv6.bindv6only says), or an IPv4 socket on a host without IPv6, or where a policy forbids IPv6;
 ///   - is non-blocking and close-on-exec;
 ///   - is alone on its port: nobody else can bind it on any address of the host while the socket listens;
 ///   - has SO_REUSEADDR set, so that connections it accepted leave ports in TIME_WAIT that can be listened on again.

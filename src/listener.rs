@@ -102,21 +102,24 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
     Ok(None)
 }
 
-/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6. A port that was
-/// refused or lost is no reason to change the family: two processes would end up on one port number.
+/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a policy forbids all
+/// of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the family: two processes
+/// would end up on one port number.
 fn on_first_family(
     address: LocalAddress,
     purpose: Purpose,
     attempts: &mut Attempts,
     mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Won, Failure>,
 ) -> Result<Won, Failure> {
-    let mut try_on = |address| {
+    let mut try_on = |address, attempts: &mut Attempts| {
         *attempts = Attempts::on(purpose, &address);
         try_on(address, attempts)
     };
     let (first, fallback) = address.candidates();
-    let outcome = match (try_on(first), fallback) {
-        (Err(failure), Some(fallback)) if failure.no_such_family() => try_on(fallback),
+    let outcome = match (try_on(first, attempts), fallback) {
+        (Err(failure), Some(fallback)) if failure.no_such_family() || attempts.host_range_is_forbidden() => {
+            try_on(fallback, attempts)
+        }
         (outcome, _) => outcome,
     };
     outcome.map_err(Failure::explained)

@@ -442,6 +442,51 @@ TEST_IN_NETNS(a_hook_permits_names_only)
 	in_cgroup(&policy, open_both_kinds_either_way);
 }
 
+static void
+open_on_ipv4(void)
+{
+	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+
+	set_port_range(PORT_MIN, SMALL_MAX);
+	for_each_kind(kind)
+	{
+		Call		call;
+
+		now_doing("%s, windows %d", kind->name, !no_windows);
+		call = open_socket(kind, NULL);
+		require(call.returned == 0, "%s", call.report.message);
+		expect_equal(call.report.family, AF_INET);
+		reach(call.fd, "127.0.0.1");
+
+		/* Who asks for IPv6 by its address gets no IPv4 instead. */
+		options.address = "::";
+		call = open_socket(kind, &options);
+		expect_failed(&call, EACCES);
+		expect_equal(call.report.family, AF_INET6);
+	}
+}
+
+static void
+open_on_ipv4_either_way(void)
+{
+	with_and_without_windows(open_on_ipv4);
+}
+
+/* SocketBindDeny=ipv6 of systemd. */
+TEST_IN_NETNS(a_hook_forbids_ipv6)
+{
+	const struct bpf_insn only_ipv4[] = {
+		LOAD(offsetof(struct bpf_sock_addr, user_family)),
+		RESULT(1),
+		SKIP_UNLESS(AF_INET),
+		RESULT(0),
+		RETURN,
+	};
+	const Policy policy = POLICY(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, only_ipv4);
+
+	in_cgroup(&policy, open_on_ipv4_either_way);
+}
+
 /*
  * What is denied when the port is bound already. Linux 5.10 to 5.16 leave the
  * socket bound; elsewhere that is simulated.
@@ -676,6 +721,7 @@ main(void)
 		test(a_hook_changes_the_port),
 		test(a_hook_permits_port_0_only),
 		test(a_hook_permits_names_only),
+		test(a_hook_forbids_ipv6),
 		test(a_hook_denies_what_is_bound),
 		test(a_hook_leaves_bound_what_it_denies),
 		test(a_hook_leaves_bound_what_connect_named),
