@@ -4,8 +4,8 @@
  *		processes that start at one moment.
  *
  * A test changes its process: it moves to another network namespace, gives up
- * privileges, leaves sockets open. And the library remembers the host's port
- * range for 100 ms in a process. So each runs in a child, and nothing it does
+ * privileges, leaves sockets open. And the library remembers in a process what
+ * the host's port range was. So each runs in a child, and nothing it does
  * reaches the next one.
  */
 #ifndef CHILD_H
