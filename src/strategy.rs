@@ -60,11 +60,12 @@ use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, PortOrigin};
 
 /// The windows of the first search, in ports. Single ports are drawn from all over the range, which finds a free one where
-/// listeners stand in long rows; the window finds one where few are free, at a third of the cost for each port.
-const FIRST_SEARCH: [u32; 7] = [1, 1, 1, 1, 1, 1, 24];
+/// listeners stand in long rows; windows find one where few are free, at half the cost for each port.
+const FIRST_SEARCH: [u32; 7] = [1, 1, 1, 1, 8, 8, 8];
 
-/// The windows of the wider search: enough to find one free port in a hundred nine times in ten.
-const WIDER_SEARCH: [u32; 8] = [32; 8];
+/// The windows of the wider search: enough to find one free port in a hundred nine times in ten, and in many places, because
+/// a wide window in a row of listeners is all held.
+const WIDER_SEARCH: [u32; 32] = [8; 32];
 
 /// How many ports are named exclusively where there are no windows.
 const PROBES: usize = 16;

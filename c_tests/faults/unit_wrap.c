@@ -34,7 +34,7 @@
  * many ports is looked at twice; ports that are kept for a second look.
  */
 #define FIRST_SEARCH 7
-#define WIDER_SEARCH 8
+#define WIDER_SEARCH 32
 #define PROBES 16
 #define SMALL_RANGE 64
 #define KEPT 64
@@ -135,7 +135,7 @@ static Situation situations[] =
 	.host = {.nothing_free = true,.slow = true}},
 	{"nothing free, without IPv6", "SS(wb)7oixoixrBlrg",.family = AF_INET,.origin = REUSED,
 	.host = {.nothing_free = true,.no_ipv6 = true}},
-	{"nothing free, three listens lost", "Sv(wb)7oixoixrBlxSvrr(wb)8rBlxSvrBlxSvrBlrg", TAKEN,
+	{"nothing free, three listens lost", "Sv(wb)7oixoixrBlxSvrr(wb)32rBlxSvrBlxSvrBlrg", TAKEN,
 	.host = {.nothing_free = true,.listens_lost = 3}},
 	{"nothing free, some ports are reserved", "Sv(wb)7oixoixmrBlrug", TAKEN,
 	.host = {.nothing_free = true,.reserved = "40001,40003-40010\n"}},
@@ -192,14 +192,14 @@ static Situation situations[] =
 	{"port 0 forbidden", "SvwbgoixoixBlrg", QUIET,.host = {.forbids_port_0 = true}},
 
 	/* In vain: what follows is the census of the report. */
-	{"full", "Sv(wb)7oixoixrBr(wb)8r(B)200xoixmNtcctccxu", FAILS = EADDRINUSE,.host = {.full = true}},
-	{"full, some ports are reserved", "Sv(wb)7oixoixmrBr(wb)8r(B)191uxoixmmNtcctccxuu", FAILS = EADDRINUSE,
+	{"full", "Sv(wb)7oixoixrBr(wb)32r(B)200xoixmNtcctccxu", FAILS = EADDRINUSE,.host = {.full = true}},
+	{"full, some ports are reserved", "Sv(wb)7oixoixmrBr(wb)32r(B)191uxoixmmNtcctccxuu", FAILS = EADDRINUSE,
 	.sampled = true,
 	.host = {.full = true,.reserved = "40001,40003-40010\n"}},
-	{"full, netlink refused", "Sv(wb)7oixoixrBr(wb)8r(B)200xoixmNoiixoiixu", FAILS = EADDRINUSE,
+	{"full, netlink refused", "Sv(wb)7oixoixrBr(wb)32r(B)200xoixmNoiixoiixu", FAILS = EADDRINUSE,
 	.sampled = true,
 	.host = {.full = true,.no_netlink = true}},
-	{"full, one descriptor", "Sv(wb)7oxoixoixSvrBr(wb)8r(B)200xoixmNtcctccxu", FAILS = EADDRINUSE,
+	{"full, one descriptor", "Sv(wb)7oxoixoixSvrBr(wb)32r(B)200xoixmNtcctccxu", FAILS = EADDRINUSE,
 	.sampled = true,
 	.host = {.full = true,.one_descriptor = true}},
 	{"full, 16 ports", "Svwboixoixr(B)32xoixmNtcctccxu", FAILS = EADDRINUSE,
@@ -211,7 +211,7 @@ static Situation situations[] =
 	.host = {.full = true,.range = "20000\t20199\n"}},
 	{"full, no /proc", "Sv(wb)7owrbrbx", FAILS = EADDRINUSE,
 	.host = {.full = true,.no_proc = true}},
-	{"full, 127.0.0.1", "S(wb)7oixoixrBr(wb)8r(B)200xoixmNtcctccxu", "127.0.0.1",.family = AF_INET,
+	{"full, 127.0.0.1", "S(wb)7oixoixrBr(wb)32r(B)200xoixmNtcctccxu", "127.0.0.1",.family = AF_INET,
 	.error = EADDRINUSE,.sampled = true,
 	.host = {.full = true}},
 	{"full, no /proc, before 6.3", "Svwowrbrbx", FAILS = EADDRINUSE,

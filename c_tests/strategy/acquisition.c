@@ -34,7 +34,7 @@
  * The windows that are searched before and after the first port is named, and
  * that port, which is asked for again in the end.
  */
-#define BEFORE_THE_PASS (7 + 1 + 8)
+#define BEFORE_THE_PASS (7 + 1 + 32)
 
 /* The linker's --wrap leads bind() and listen() through here. */
 static long bind_calls;
@@ -271,9 +271,8 @@ hold_large_range(const Neighbour *neighbour, const Ports *ports)
 }
 
 /*
- * Of a large range the kernel looks at 30 ports for us, and at 256 more after
- * a port was refused. A quarter is bound: six single ones are that in one of
- * 4,096, all of a window never.
+ * Of a large range the kernel looks at 28 ports for us, and at 256 more after
+ * one was refused. A quarter is bound: all of the 28 are never among them.
  */
 static void
 leave_bound_ports_alone(void *unused)
