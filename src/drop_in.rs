@@ -15,10 +15,9 @@ use crate::Error;
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::kind::Kind;
-use crate::listener::refusal;
 use crate::port_order::{PortOrder, Randoms, window};
 use crate::port_range::{self, Ports, Range, Unreadable};
-use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, set_window, share_a_port, win_a_port};
+use crate::strategy::{self, PICK, Seeker, allow_reuse, is_bound, picked_port, set_window, share_a_port, win_a_port};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, DEFAULT_LISTEN_RETRIES, PortOrigin};
 
@@ -87,6 +86,11 @@ pub(crate) fn in_time(
     }
 }
 
+/// What the system call did by itself.
+pub(crate) fn without_help(step: Step, outcome: io::Result<()>) -> Result<PortOrigin, Failure> {
+    outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::refused(step, error))
+}
+
 /// bind(2). On port 0 of a TCP socket the port is found by the strategy.
 pub(crate) fn bind_fd(
     socket: BorrowedFd<'_>,
@@ -103,7 +107,7 @@ pub(crate) fn bind_fd(
             // The caller chose the port.
             mark(socket, false);
         }
-        return outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::system_call(Step::Bind, error));
+        return without_help(Step::Bind, outcome);
     };
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     let own = OwnSettings::put_aside(socket);
@@ -128,7 +132,7 @@ fn find_port(caller: &mut Caller<'_>, own: &OwnSettings, attempts: &mut Attempts
             caller.renew()?;
             Failure::no_port(Step::Listen, libc::EADDRINUSE)
         }
-        Err(error) => Failure::system_call(Step::Bind, error),
+        Err(error) => Failure::refused(Step::Bind, error),
     };
     if failure.errno() != Some(libc::EADDRINUSE) {
         return Err(failure);
@@ -155,7 +159,7 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
             }
             return Ok(PortOrigin::PickedByKernel);
         }
-        Err(error) => Failure::system_call(Step::Listen, error),
+        Err(error) => Failure::refused(Step::Listen, error),
     };
     if failure.errno() != Some(libc::EADDRINUSE) || !is_tcp(socket) {
         return Err(failure);
@@ -196,10 +200,7 @@ pub(crate) fn connect_fd(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
-    let system_call = || {
-        let outcome = reference.connect(address);
-        outcome.map(|()| PortOrigin::PickedByKernel).map_err(|error| Failure::system_call(Step::Connect, error))
-    };
+    let system_call = || without_help(Step::Connect, reference.connect(address));
     let Some(destination) = address.as_socket().filter(|_| is_tcp(socket)) else {
         return system_call();
     };
@@ -241,14 +242,19 @@ fn in_a_window<T>(socket: BorrowedFd<'_>, destination: SocketAddr, system_call: 
     outcome
 }
 
-/// The larger part of the window beside a port. A socket that connects from the port it connects to would talk to itself.
-fn beside(port: u16, window: Range) -> Range {
-    if !window.contains(port) {
-        return window;
+/// What is left of a range beside one of its ports. A socket that connects from the port it connects to would talk to
+/// itself.
+fn parts_beside(port: u16, range: Range) -> [Option<Range>; 2] {
+    if !range.contains(port) {
+        return [Some(range), None];
     }
-    let below = Range::new(window.min(), port.saturating_sub(1));
-    let above = Range::new(port.saturating_add(1), window.max());
-    below.into_iter().chain(above).filter(|part| !part.contains(port)).max_by_key(|part| part.span()).unwrap_or(window)
+    let below = Range::new(range.min(), port - 1);
+    [below, port.checked_add(1).and_then(|above| Range::new(above, range.max()))]
+}
+
+/// The larger part of the window beside a port.
+fn beside(port: u16, window: Range) -> Range {
+    parts_beside(port, window).into_iter().flatten().max_by_key(|part| part.span()).unwrap_or(window)
 }
 
 /// connect() found no port, in a window or anywhere. First some ports are named; then, after a window, the whole range is
@@ -287,7 +293,7 @@ fn name_ports(
             // Nothing can be named. In a window, connect() has not seen everything.
             let failure = match if in_window { reference.connect(address) } else { Err(failure.source) } {
                 Ok(()) => return Ok(PortOrigin::PickedByKernel),
-                Err(error) => Failure::system_call(Step::Connect, error),
+                Err(error) => Failure::refused(Step::Connect, error),
             };
             return Err(match failure.errno() {
                 Some(libc::EADDRNOTAVAIL) => {
@@ -468,7 +474,7 @@ impl<'a> Caller<'a> {
             // A preloaded library in between takes the mark away where a port is named.
             mark(self.socket, true);
             let outcome = self.socket().bind(&SockAddr::from(address));
-            outcome.map_err(|error| Failure::system_call(Step::Bind, error))?;
+            outcome.map_err(|error| Failure::refused(Step::Bind, error))?;
         }
         allow_reuse(&self.socket(), true)
     }
@@ -487,13 +493,8 @@ impl<'a> Caller<'a> {
     /// has no port.
     fn connect_from_some(&mut self, ports: &Ports, attempts: &mut Attempts) -> Result<Option<PortOrigin>, Failure> {
         attempts.begin_pass(ports);
-        for port in PortOrder::new(ports, Randoms::for_this_call().of_this_process().next()).take(NAMED_AT_ONCE) {
-            let mut from = self.address;
-            from.set_port(port);
-            let answer = match self.socket().bind(&SockAddr::from(from)) {
-                Ok(()) => Answer::Ours,
-                Err(error) => refusal(error, from)?,
-            };
+        for port in PortOrder::for_this_call(ports).take(NAMED_AT_ONCE) {
+            let answer = strategy::bind(&self.socket(), self.address, port)?;
             attempts.count(answer);
             match answer {
                 Answer::Ours if self.use_port()? => return Ok(Some(PortOrigin::Reused)),
@@ -513,32 +514,22 @@ impl<'a> Caller<'a> {
         let Use::Connect { to, never_from } = self.purpose else {
             return Ok(None);
         };
-        let range = ports.range();
-        let parts = match never_from.filter(|&port| range.contains(port)) {
-            None => [None, None],
-            Some(port) => {
-                [Range::new(range.min(), port - 1), port.checked_add(1).and_then(|port| Range::new(port, range.max()))]
-            }
-        };
         own.restore_window(self.socket);
-        let mut windows = parts.iter().flatten();
-        let mut window = windows.next();
-        loop {
-            if let Some(&window) = window {
-                set_window(&self.socket(), Some(window));
+        let range = ports.range();
+        let windows = match never_from.filter(|&port| range.contains(port)) {
+            None => [Some(None), None],
+            Some(port) => parts_beside(port, range).map(|part| part.map(Some)),
+        };
+        for window in windows.into_iter().flatten() {
+            if window.is_some() {
+                set_window(&self.socket(), window);
             }
             match self.socket().connect(to) {
                 Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {}
-                outcome => {
-                    let outcome = outcome.map(|()| Some(PortOrigin::PickedByKernel));
-                    return outcome.map_err(|error| Failure::system_call(Step::Connect, error));
-                }
-            }
-            window = windows.next();
-            if window.is_none() {
-                return Ok(None);
+                outcome => return without_help(Step::Connect, outcome).map(Some),
             }
         }
+        Ok(None)
     }
 }
 
@@ -555,11 +546,7 @@ impl Seeker for Caller<'_> {
         let socket = self.socket();
         match self.purpose {
             Use::Nothing => Ok(true),
-            Use::Listen(backlog) => match socket.listen(backlog) {
-                Ok(()) => Ok(true),
-                Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(false),
-                Err(error) => Err(Failure::system_call(Step::Listen, error)),
-            },
+            Use::Listen(backlog) => strategy::listen(&socket, backlog),
             Use::Connect { to, never_from } => {
                 if never_from.is_some() && picked_port(&socket).ok() == never_from {
                     return Ok(false);
@@ -569,7 +556,7 @@ impl Seeker for Caller<'_> {
                     Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)) => {
                         Ok(false)
                     }
-                    Err(error) => Err(Failure::system_call(Step::Connect, error)),
+                    Err(error) => Err(Failure::refused(Step::Connect, error)),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What went wrong, and how far it got.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -12,39 +13,44 @@ use crate::{Attempts, Census};
 #[non_exhaustive]
 pub enum Step {
     /// The options (or, from C, the pointers) cannot be used.
-    Arguments,
+    Arguments = 1,
     /// The address is not numeric, not unicast, or its interface is missing, unknown, or not its to have.
-    Address,
+    Address = 2,
     /// socket(2)
-    Socket,
+    Socket = 3,
     /// setsockopt(2)
-    Setsockopt,
+    Setsockopt = 4,
     /// bind(2)
-    Bind,
+    Bind = 5,
     /// listen(2)
-    Listen,
+    Listen = 6,
     /// getsockname(2)
-    Getsockname,
+    Getsockname = 7,
     /// connect(2)
-    Connect,
+    Connect = 9,
 }
 
 impl Step {
     /// The step's name: `arguments`, `address`, `socket`, `setsockopt`, `bind`, `listen`, `getsockname` or
     /// `connect`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Arguments => "arguments",
-            Self::Address => "address",
-            Self::Socket => "socket",
-            Self::Setsockopt => "setsockopt",
-            Self::Bind => "bind",
-            Self::Listen => "listen",
-            Self::Getsockname => "getsockname",
-            Self::Connect => "connect",
-        }
+        STEP_NAMES[self as usize].to_str().unwrap_or_default()
     }
 }
+
+/// By the numbers that C has for the steps, two of which Rust has no use for.
+pub(crate) const STEP_NAMES: [&CStr; 10] = [
+    c"none",
+    c"arguments",
+    c"address",
+    c"socket",
+    c"setsockopt",
+    c"bind",
+    c"listen",
+    c"getsockname",
+    c"internal",
+    c"connect",
+];
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,11 +98,6 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn refused(step: Step, source: io::Error) -> Self {
         Self { step, source, cause: Cause::Refused }
-    }
-
-    /// The drop-in calls' own system call failed.
-    pub(crate) fn system_call(step: Step, source: io::Error) -> Self {
-        Self::refused(step, source)
     }
 
     pub(crate) fn errno(&self) -> Option<i32> {

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use crate::drop_in::{Done, bind_fd, connect_fd, in_time, listen_fd};
-use crate::error::Failure;
+use crate::drop_in::{Done, bind_fd, connect_fd, in_time, listen_fd, without_help};
+use crate::error::{Failure, STEP_NAMES};
 use crate::{
     Attempts, Census, CensusSource, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Holders, Opened, Options,
     PortOrigin, Step,
@@ -469,8 +469,7 @@ pub unsafe extern "C" fn ic_listener_connect(
 ///
 /// The call takes about as long as one that finds no port in that range, and stops after half a second of CPU time. It
 /// never waits for anything. It maps 96 KiB of memory meanwhile, has one descriptor open at a time, and does not call
-/// malloc(3). Where sock_diag is a module of
-/// the kernel that is not loaded, the first call loads it, as ss(8) does.
+/// malloc(3). Where sock_diag is a module of the kernel that is not loaded, the first call loads it, as ss(8) does.
 ///
 /// Returns 0, or -1 with errno:
 ///   EINVAL  census is NULL or has a wrong size, or an option cannot be used
@@ -508,10 +507,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
     // Not later, because free() may change errno (glibc before 2.33).
     drop(outcome);
     // SAFETY: census is not NULL, or its size would have been refused; the caller promises so many bytes.
-    unsafe {
-        census.write(filled);
-        census.cast::<u8>().add(size_of::<IcListenerCensus>()).write_bytes(0, size - size_of::<IcListenerCensus>());
-    }
+    unsafe { write_sized(&filled, census, size) };
     finish(filled.error)
 }
 
@@ -519,19 +515,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
 /// number gives "unknown". The string is a constant.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
-    const NAMES: [&CStr; 10] = [
-        c"none",
-        c"arguments",
-        c"address",
-        c"socket",
-        c"setsockopt",
-        c"bind",
-        c"listen",
-        c"getsockname",
-        c"internal",
-        c"connect",
-    ];
-    let name = usize::try_from(step).ok().and_then(|step| NAMES.get(step));
+    let name = usize::try_from(step).ok().and_then(|step| STEP_NAMES.get(step));
     name.map_or(c"unknown".as_ptr(), |name| name.as_ptr())
 }
 
@@ -605,7 +589,7 @@ unsafe fn call(
         in_time(!report.is_null(), |attempts| {
             if fd < 0 {
                 let error = std::io::Error::from_raw_os_error(libc::EBADF);
-                return Err(Failure::system_call(step, error));
+                return Err(Failure::refused(step, error));
             }
             if cfg!(ic_listener_test_panic) {
                 panic!("asked for by a test");
@@ -650,11 +634,7 @@ unsafe fn sock_addr(address: *const libc::sockaddr, length: libc::socklen_t) -> 
 
 /// What bind() and connect() of libc have returned, for an address that is handed on as it is.
 fn of_libc(step: Step, returned: c_int) -> Result<PortOrigin, Failure> {
-    if returned == 0 {
-        Ok(PortOrigin::PickedByKernel)
-    } else {
-        Err(Failure::system_call(step, std::io::Error::last_os_error()))
-    }
+    without_help(step, if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) })
 }
 
 /// Runs `act`, catches a panic, and fills the report. Gives what came out, or the errno.
@@ -685,7 +665,7 @@ unsafe fn run<T>(
             Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
         };
         // SAFETY: the report has that size, the caller says.
-        unsafe { filled.write_to(report, room) };
+        unsafe { write_sized(&filled, report, room) };
     }
     match outcome {
         Ok(Ok(success)) => Ok(success),
@@ -794,6 +774,21 @@ unsafe fn read_sized<T>(from: *const T, least: usize) -> Option<T> {
     }
 }
 
+/// Fills as much of a struct that begins with its size as its owner has, and zeroes what this library does not know.
+///
+/// # Safety
+///
+/// `to` points to `room` bytes that can be written, a size_t at least.
+unsafe fn write_sized<T>(from: &T, to: *mut T, room: usize) {
+    let known = room.min(size_of::<T>());
+    // SAFETY: the caller's promise; known is no more than either has.
+    unsafe {
+        ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast::<u8>(), known);
+        to.cast::<u8>().add(known).write_bytes(0, room - known);
+        to.cast::<usize>().write(room);
+    }
+}
+
 /// The size of a report that can be filled; None when there is no report.
 ///
 /// # Safety
@@ -845,21 +840,6 @@ impl IcListenerReport {
             PortOrigin::PickedByKernel => IcListenerPortOrigin::PickedByKernel,
         };
         report
-    }
-
-    /// Fills as much of a report as its owner has room for.
-    ///
-    /// # Safety
-    ///
-    /// `to` points to `room` bytes that can be written, at least as many as a report had in version 0.1.
-    unsafe fn write_to(&self, to: *mut Self, room: usize) {
-        let known = room.min(size_of::<Self>());
-        // SAFETY: the caller's promise; known is no more than either has.
-        unsafe {
-            ptr::copy_nonoverlapping(ptr::from_ref(self).cast::<u8>(), to.cast::<u8>(), known);
-            to.cast::<u8>().add(known).write_bytes(0, room - known);
-            (*to).size = room;
-        }
     }
 
     fn of_failure(error: &Error, census: Option<&Census>) -> Self {

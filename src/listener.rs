@@ -3,15 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::address::{LocalAddress, takes_ipv4_through_ipv6};
 use crate::attempts::{Answer, Purpose};
-use crate::error::{Cause, Failure, Step};
-use crate::if_inet6::Absent;
-use crate::port_order::{PortOrder, Randoms};
+use crate::error::{Failure, Step};
+use crate::port_order::PortOrder;
 use crate::port_range::{self, Ports, Range};
-use crate::strategy::{PICK, Seeker, allow_reuse, is_bound, picked_port, win_a_port};
+use crate::strategy::{PICK, Seeker, allow_reuse, bind, is_bound, listen, picked_port, win_a_port};
 use crate::{Attempts, Family, PortOrigin};
 
 /// A socket on a port of its own.
@@ -65,7 +64,7 @@ pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: 
 
 fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<Socket>, Failure> {
     let socket = open(address, Type::DGRAM)?;
-    let answer = bind(&socket, address, PICK)?;
+    let answer = bind(&SockRef::from(&socket), address, PICK)?;
     if answer == Answer::Ours {
         attempts.count(answer);
         return Ok(Some(socket));
@@ -86,8 +85,8 @@ fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<
 fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) -> Result<Option<Socket>, Failure> {
     let mut socket = open(address, Type::DGRAM)?;
     attempts.begin_pass(ports);
-    for port in PortOrder::new(ports, Randoms::for_this_call().of_this_process().next()).take(ports.usable() as usize) {
-        let answer = bind(&socket, address, port)?;
+    for port in PortOrder::for_this_call(ports).take(ports.usable() as usize) {
+        let answer = bind(&SockRef::from(&socket), address, port)?;
         attempts.count(answer);
         match answer {
             Answer::Ours => return Ok(Some(socket)),
@@ -141,27 +140,6 @@ fn open(address: SocketAddr, kind: Type) -> Result<Socket, Failure> {
     Ok(socket)
 }
 
-fn bind(socket: &Socket, mut address: SocketAddr, port: u16) -> Result<Answer, Failure> {
-    address.set_port(port);
-    match socket.bind(&SockAddr::from(address)) {
-        Ok(()) => Ok(Answer::Ours),
-        Err(error) => refusal(error, address),
-    }
-}
-
-/// What an error of bind() means for the port that was asked for.
-pub(crate) fn refusal(error: io::Error, address: SocketAddr) -> Result<Answer, Failure> {
-    match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => Ok(Answer::InUse),
-        // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
-        Some(libc::EACCES | libc::EPERM) => Ok(Answer::Forbidden),
-        Some(libc::EADDRNOTAVAIL) => {
-            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(Absent::new(address)) })
-        }
-        _ => Err(Failure::refused(Step::Bind, error)),
-    }
-}
-
 /// The seeker behind [`tcp_listener`].
 struct Listener {
     /// None after lend_descriptor() only.
@@ -191,12 +169,11 @@ impl Seeker for Listener {
 
     fn use_port(&mut self) -> Result<bool, Failure> {
         let socket = self.socket();
-        match socket.listen(self.backlog) {
-            // Not before: another socket could have shared the port and listened first.
-            Ok(()) => allow_reuse(&socket, true).map(|()| true),
-            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(false),
-            Err(error) => Err(Failure::refused(Step::Listen, error)),
+        if !listen(&socket, self.backlog)? {
+            return Ok(false);
         }
+        // Not before: another socket could have shared the port and listened first.
+        allow_reuse(&socket, true).map(|()| true)
     }
 
     /// Closes the old socket first: its descriptor may be the last one.

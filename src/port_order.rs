@@ -51,6 +51,13 @@ impl<'a> PortOrder<'a> {
         }
     }
 
+    /// The order for a call that draws nothing else.
+    pub(crate) fn for_this_call(ports: &'a Ports) -> Self {
+        let mut randoms = Randoms::for_this_call();
+        randoms.tell_process();
+        Self::new(ports, randoms.next())
+    }
+
     fn next_offset(&mut self) -> u32 {
         if self.sides.iter().all(Side::exhausted) {
             self.sides.iter_mut().for_each(|side| side.visited = 0);
@@ -149,11 +156,6 @@ impl Randoms {
 
     /// Makes them differ between processes also where the clock ticks in milliseconds, and children of one parent would
     /// follow each other from port to port. getpid(2) is a system call, which a call that wins its first port is spared.
-    pub(crate) fn of_this_process(mut self) -> Self {
-        self.tell_process();
-        self
-    }
-
     pub(crate) fn tell_process(&mut self) {
         self.0 = mix(self.0 ^ mix(std::process::id().into()));
     }
@@ -239,7 +241,9 @@ mod tests {
         here.tell_process();
         assert_ne!(here.next(), Randoms(7).next());
         let elsewhere = Randoms(mix(7 ^ mix(u64::from(std::process::id()) + 1))).next();
-        assert_ne!(Randoms(7).of_this_process().next(), elsewhere);
+        let mut again = Randoms(7);
+        again.tell_process();
+        assert_ne!(again.next(), elsewhere);
     }
 
     #[test]

@@ -52,8 +52,8 @@ use std::time::{Duration, Instant};
 use socket2::{SockAddr, SockRef};
 
 use crate::attempts::{Answer, Purpose};
-use crate::error::{Failure, Step};
-use crate::listener::refusal;
+use crate::error::{Cause, Failure, Step};
+use crate::if_inet6::Absent;
 use crate::port_order::{self, PortOrder, Randoms};
 use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
@@ -450,16 +450,39 @@ impl<'a, S: Seeker> Hunt<'a, S> {
 
     /// Asks for a port. After a refusal the socket is as it was, and can ask for another one.
     fn bind(&mut self, port: u16) -> Result<Answer, Failure> {
-        let mut address = self.seeker.address();
-        address.set_port(port);
-        let Err(error) = self.seeker.socket().bind(&SockAddr::from(address)) else {
-            return Ok(Answer::Ours);
-        };
-        let answer = refusal(error, address)?;
+        let answer = bind(&self.seeker.socket(), self.seeker.address(), port)?;
         if answer == Answer::Forbidden && is_bound(&self.seeker.socket()) {
             self.renew()?;
         }
         Ok(answer)
+    }
+}
+
+/// Asks for a port. Unless [`is_bound`] says otherwise, a socket that was refused is as it was, and can ask for another one.
+pub(crate) fn bind(socket: &SockRef<'_>, mut address: SocketAddr, port: u16) -> Result<Answer, Failure> {
+    address.set_port(port);
+    socket.bind(&SockAddr::from(address)).map_or_else(|error| refusal(error, address), |()| Ok(Answer::Ours))
+}
+
+/// What an error of bind() means for the port that was asked for.
+fn refusal(error: io::Error, address: SocketAddr) -> Result<Answer, Failure> {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => Ok(Answer::InUse),
+        // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
+        Some(libc::EACCES | libc::EPERM) => Ok(Answer::Forbidden),
+        Some(libc::EADDRNOTAVAIL) => {
+            Err(Failure { step: Step::Bind, source: error, cause: Cause::NotOfThisHost(Absent::new(address)) })
+        }
+        _ => Err(Failure::refused(Step::Bind, error)),
+    }
+}
+
+/// Whether the socket listens now. If not, another one listens on its port.
+pub(crate) fn listen(socket: &SockRef<'_>, backlog: i32) -> Result<bool, Failure> {
+    match socket.listen(backlog) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(false),
+        Err(error) => Err(Failure::refused(Step::Listen, error)),
     }
 }
 
