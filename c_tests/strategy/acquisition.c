@@ -72,6 +72,7 @@ require_all_in_use(const Call *call, int port_min, int port_max,
 	const IcListenerReport *report = &call->report;
 	uint32_t	ports = port_max - port_min + 1;
 	char		message[128];
+	int			length;
 
 	require(call->returned == -1 && call->error == EADDRINUSE,
 			"returned %d with errno %d", call->returned, call->error);
@@ -89,9 +90,13 @@ require_all_in_use(const Call *call, int port_min, int port_max,
 			"%u tried, %u in use, %u forbidden, %u lost", report->ports_tried,
 			report->ports_in_use, report->ports_forbidden,
 			report->listens_lost);
-	snprintf(message, sizeof(message),
-			 "no port to listen on in %d-%d: %u tried, %u in use: %u %s",
-			 port_min, port_max, ports, ports, ports, holders);
+	length = snprintf(message, sizeof(message),
+					  "no port to listen on in %d-%d: %u tried, %u in use: ",
+					  port_min, port_max, ports, ports);
+	/* An emulated machine may not count them all in half a second. */
+	if (report->census_complete || ports <= PORTS)
+		snprintf(message + length, sizeof(message) - length, "%u %s", ports,
+				 holders);
 	require(strncmp(report->message, message, strlen(message)) == 0,
 			"message: %s", report->message);
 }
