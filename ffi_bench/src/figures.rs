@@ -1,239 +1,464 @@
 //! The figures: latency against occupancy, and success when the range is full of TIME_WAIT.
 //!
-//! Each has an opaque background of its own, so that it reads the same on a light and on a dark page.
+//! Each is drawn twice, for a light and for a dark page, and has no background of its own.
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::namespace::DEFAULT_PORTS;
 use crate::results::{CaseResult, ContenderResult, Placed};
+use crate::table::with_commas;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-const BACKGROUND: RGBColor = RGBColor(0xfb, 0xfb, 0xf9);
-const BORDER: RGBColor = RGBColor(0xd0, 0xd4, 0xd9);
-const GRID: RGBColor = RGBColor(0xe3, 0xe5, 0xe8);
-const TEXT: RGBColor = RGBColor(0x24, 0x29, 0x2f);
-const FAINT_TEXT: RGBColor = RGBColor(0x57, 0x60, 0x6a);
-const FONT: &str = "sans-serif";
+type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// What a figure is looked at on.
+#[derive(Clone, Copy)]
+enum Page {
+    Light,
+    Dark,
+}
+
+const PAGES: [(Page, &str); 2] = [(Page::Light, ""), (Page::Dark, "_dark")];
+
+/// A colour on the light page and on the dark one.
+#[derive(Clone, Copy)]
+struct Shade(RGBColor, RGBColor);
+
+impl Page {
+    fn color(self, shade: Shade) -> RGBColor {
+        match self {
+            Self::Light => shade.0,
+            Self::Dark => shade.1,
+        }
+    }
+
+    fn text(self, size: u32, shade: Shade) -> TextStyle<'static> {
+        // The SVG back end makes fonts smaller by this factor.
+        ("sans-serif", f64::from(size) * 1.24).into_font().color(&self.color(shade))
+    }
+
+    fn bold(self, size: u32, shade: Shade) -> TextStyle<'static> {
+        let mut style = self.text(size, shade);
+        style.font = style.font.style(FontStyle::Bold);
+        style
+    }
+}
+
+const TEXT: Shade = Shade(RGBColor(0x24, 0x29, 0x2f), RGBColor(0xe6, 0xed, 0xf3));
+const FAINT_TEXT: Shade = Shade(RGBColor(0x57, 0x60, 0x6a), RGBColor(0x91, 0x98, 0xa1));
+const AXIS: Shade = Shade(RGBColor(0x8c, 0x95, 0x9f), RGBColor(0x6e, 0x76, 0x81));
+const GRID: Shade = Shade(RGBColor(0xe3, 0xe5, 0xe8), RGBColor(0x26, 0x2c, 0x36));
 
 /// How a contender is drawn.
 struct Look {
+    contender: &'static str,
     name: &'static str,
-    color: RGBColor,
+    shade: Shade,
     width: u32,
+    /// Lengths of dashes and gaps; empty for a solid line.
+    dash: &'static str,
+    marker: Marker,
+    /// Whether it is shaded up to its 99th percentile. Not everyone, for the sake of those who look.
+    to_p99: bool,
 }
 
-/// Told apart by lightness too, for those who do not see the colours (after Okabe and Ito).
-const LOOKS: [Look; 5] = [
-    Look { name: "stock", color: RGBColor(0xd5, 0x5e, 0x00), width: 2 },
-    Look { name: "so_reuseaddr", color: RGBColor(0x8f, 0x2d, 0x6b), width: 2 },
-    Look { name: "std", color: RGBColor(0xc2, 0x94, 0x00), width: 2 },
-    Look { name: "floor", color: RGBColor(0x8a, 0x8f, 0x96), width: 2 },
-    Look { name: "ic_listener", color: RGBColor(0x00, 0x62, 0xa8), width: 4 },
+#[derive(Clone, Copy)]
+enum Marker {
+    Dot,
+    Square,
+    Diamond,
+    Triangle,
+    Nothing,
+}
+
+/// From the lowest layer to the topmost. Curves lie on each other where contenders do the same, so the broad ones come
+/// first and the thin and dashed ones last. Colours after Okabe and Ito.
+const LOOKS: [Look; 6] = [
+    Look {
+        contender: "so_reuseaddr",
+        name: "with SO_REUSEADDR",
+        shade: Shade(RGBColor(0xcc, 0x79, 0xa7), RGBColor(0xcc, 0x79, 0xa7)),
+        width: 7,
+        dash: "",
+        marker: Marker::Square,
+        to_p99: false,
+    },
+    Look {
+        contender: "stock",
+        name: "Greenplum's C",
+        shade: Shade(RGBColor(0xd5, 0x5e, 0x00), RGBColor(0xe8, 0x70, 0x2a)),
+        width: 4,
+        dash: "",
+        marker: Marker::Dot,
+        to_p99: true,
+    },
+    Look {
+        contender: IC_LISTENER,
+        name: "ic_listener",
+        shade: Shade(RGBColor(0x00, 0x72, 0xb2), RGBColor(0x56, 0xb4, 0xe9)),
+        width: 5,
+        dash: "",
+        marker: Marker::Dot,
+        to_p99: true,
+    },
+    Look {
+        contender: "std",
+        name: "Rust's std (sets SO_REUSEADDR)",
+        shade: Shade(RGBColor(0x00, 0x6b, 0x4e), RGBColor(0x2d, 0xd0, 0xa0)),
+        width: 2,
+        dash: "7 4",
+        marker: Marker::Triangle,
+        to_p99: false,
+    },
+    Look {
+        contender: "bind(0)",
+        name: "bind(0)",
+        shade: Shade(RGBColor(0x5c, 0x3d, 0x00), RGBColor(0xf0, 0xc0, 0x40)),
+        width: 2,
+        dash: "7 3 2 3",
+        marker: Marker::Diamond,
+        to_p99: false,
+    },
+    Look {
+        contender: "floor",
+        name: "floor",
+        shade: Shade(RGBColor(0x6e, 0x77, 0x81), RGBColor(0x8b, 0x94, 0x9e)),
+        width: 2,
+        dash: "2 3",
+        marker: Marker::Nothing,
+        to_p99: false,
+    },
 ];
 
-/// Draws what the results suffice for.
-pub fn draw(results: &[CaseResult], directory: &Path) -> io::Result<()> {
-    let figures = [
-        ("latency_by_occupancy.svg", latency_by_occupancy(results)),
-        ("success_in_time_wait.svg", success_in_time_wait(results)),
-    ];
-    for (name, figure) in figures {
-        if let Some(svg) = figure.map_err(|error| io::Error::other(error.to_string()))? {
-            fs::write(directory.join(name), svg)?;
-        }
+const IC_LISTENER: &str = "ic_listener";
+
+/// For what names do not say.
+const NAMES_EXPLAINED: &str = "bind(0) is Greenplum's C without getaddrinfo(). \
+    floor is the fewest system calls that there can be, on a port known to be free.";
+
+impl Look {
+    /// A mark of what is ours.
+    fn name_style(&self, page: Page, size: u32) -> TextStyle<'static> {
+        if self.contender == IC_LISTENER { page.bold(size, self.shade) } else { page.text(size, TEXT) }
     }
-    Ok(())
+
+    fn line(&self, page: Page, points: Vec<(i32, i32)>) -> PathElement<(i32, i32)> {
+        PathElement::new(points, page.color(self.shade).stroke_width(self.width))
+    }
+
+    fn mark(&self, page: Page, area: &Area<'_>, (x, y): (i32, i32)) -> Drawn<()> {
+        let size = (self.width as i32 / 2 + 3).min(6);
+        let color = page.color(self.shade).filled();
+        let corners = match self.marker {
+            Marker::Nothing => return Ok(()),
+            Marker::Dot => return Ok(area.draw(&Circle::new((x, y), size, color))?),
+            Marker::Square => vec![(-size, -size), (size, -size), (size, size), (-size, size)],
+            Marker::Diamond => vec![(0, -size - 1), (size + 1, 0), (0, size + 1), (-size - 1, 0)],
+            Marker::Triangle => vec![(0, -size - 1), (size, size - 1), (-size, size - 1)],
+        };
+        let corners = corners.into_iter().map(|(right, down)| (x + right, y + down)).collect::<Vec<_>>();
+        Ok(area.draw(&Polygon::new(corners, color))?)
+    }
 }
 
-type Statistic = fn(&ContenderResult) -> Option<f64>;
+/// Draws what the results suffice for, and says how many figures that is.
+pub fn draw(results: &[CaseResult], directory: &Path) -> io::Result<usize> {
+    let figures = figures(results).map_err(|error| io::Error::other(error.to_string()))?;
+    for (name, svg) in &figures {
+        fs::write(directory.join(name), svg)?;
+    }
+    Ok(figures.len())
+}
 
-type Figure = Result<Option<String>, Box<dyn std::error::Error>>;
+/// File names, and what goes there.
+fn figures(results: &[CaseResult]) -> Drawn<Vec<(String, String)>> {
+    let mut figures = Vec::new();
+    for (page, suffix) in PAGES {
+        let drawn = [
+            ("latency_by_occupancy", latency_by_occupancy(results, page)?),
+            ("success_in_time_wait", success_in_time_wait(results, page)?),
+        ];
+        let drawn = drawn.into_iter().filter_map(|(name, svg)| Some((name, svg?)));
+        figures.extend(drawn.map(|(name, svg)| (format!("{name}{suffix}.svg"), with_dashes(svg, page))));
+    }
+    Ok(figures)
+}
 
-fn latency_by_occupancy(results: &[CaseResult]) -> Figure {
+/// The back end knows solid lines only, and pointed corners.
+fn with_dashes(svg: String, page: Page) -> String {
+    LOOKS.iter().fold(svg, |svg, look| {
+        let RGBColor(red, green, blue) = page.color(look.shade);
+        let line = format!("stroke=\"#{red:02X}{green:02X}{blue:02X}\" stroke-width=\"{}\"", look.width);
+        let dash = if look.dash.is_empty() { "none" } else { look.dash };
+        svg.replace(&line, &format!("{line} stroke-dasharray=\"{dash}\" stroke-linejoin=\"round\""))
+    })
+}
+
+const WIDTH: u32 = 900;
+
+fn latency_by_occupancy(results: &[CaseResult], page: Page) -> Drawn<Option<String>> {
     let Some(quiet) = results.iter().find(|result| result.case == "quiet") else { return Ok(None) };
-    let series_of = |placed: Placed| -> Vec<(u32, &CaseResult)> {
+    let panels = [
+        ("Ports held by listeners that came by SO_REUSEADDR and bind(0)", Placed::BySoReuseaddrAndBind0),
+        ("Ports held by listeners at random", Placed::AtRandom),
+    ];
+    let panels = panels.map(|(caption, placed)| {
         let held = results.iter().filter(|result| result.case.starts_with("held_"));
         let held = held.filter_map(|result| Some((result.occupancy.as_ref()?, result)));
         let held = held.filter(|(occupancy, _)| occupancy.placed == placed);
-        [(0, quiet)].into_iter().chain(held.map(|(occupancy, result)| (occupancy.percent, result))).collect()
-    };
-    let columns = [
-        ("held by listeners placed by SO_REUSEADDR + bind(0)", series_of(Placed::BySoReuseaddrAndBind0)),
-        ("held by listeners placed at random", series_of(Placed::AtRandom)),
-    ];
-    if columns.iter().any(|(_, series)| series.len() < 2) {
+        let held = held.map(|(occupancy, result)| (occupancy.percent, result));
+        let mut cases: Vec<(u32, &CaseResult)> = [(0, quiet)].into_iter().chain(held).collect();
+        cases.sort_by_key(|(percent, _)| *percent);
+        LatencyPanel { caption, cases }
+    });
+    if panels.iter().any(|panel| panel.cases.len() < 2) {
         return Ok(None);
     }
-    let rows: [(&str, Statistic); 2] =
-        [("median (p50)", |contender| Some(contender.p50_us)), ("99th percentile (p99)", |contender| contender.p99_us)];
 
+    const HEADING: u32 = 100;
+    let height = HEADING + panels.iter().map(LatencyPanel::height).sum::<u32>();
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (1120, 840)).into_drawing_area();
-        let panels = headed(
-            &root,
-            "Time to get a listener while others hold part of the port range",
-            &format!("{}. Wildcard address, log scale, lower is better.", machine(quiet)),
-        )?;
-        for (band, (statistic, value)) in panels.split_evenly((2, 1)).iter().zip(rows) {
-            for (panel, (how, series)) in band.split_evenly((1, 2)).iter().zip(&columns) {
-                latency_panel(panel, &format!("{statistic}, {how}"), series, value)?;
-            }
+        let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        let heading = [
+            "Median time of a call, log scale. Shaded up to the 99th percentile: Greenplum's C and ic_listener.",
+            NAMES_EXPLAINED,
+            &format!("Wildcard address, a range of {} ports; {}.", count(DEFAULT_PORTS as u64), machine(quiet)),
+        ];
+        head(&root, page, "Time to get a listener while others hold a part of the port range", &heading)?;
+        let (_, mut rest) = root.split_vertically(HEADING);
+        for panel in &panels {
+            let (area, below) = rest.split_vertically(panel.height());
+            panel.draw(&area, page)?;
+            rest = below;
         }
         root.present()?;
     }
     Ok(Some(svg))
 }
 
-fn latency_panel(
-    panel: &Area<'_>,
-    caption: &str,
-    series: &[(u32, &CaseResult)],
-    value: Statistic,
-) -> Result<(), Box<dyn std::error::Error>> {
-    const LABEL_WIDTH: u32 = 124;
-    panel.draw(&Text::new(caption.to_owned(), (62, 8), text(14, TEXT)))?;
-    let mut chart = ChartBuilder::on(panel)
-        .margin_top(32)
-        .margin_bottom(12)
-        .margin_right(LABEL_WIDTH)
-        .set_label_area_size(LabelAreaPosition::Left, 58)
-        .set_label_area_size(LabelAreaPosition::Bottom, 42)
-        .build_cartesian_2d(0f64..100f64, (2f64..30_000f64).log_scale())?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(BORDER)
-        .x_labels(11)
-        .y_labels(5)
-        .x_label_formatter(&|percent| format!("{percent:.0} %"))
-        .y_label_formatter(&|&us| duration(us))
-        .x_desc("share of the range that is held; 0 % is a quiet host")
-        .label_style(text(12, FAINT_TEXT))
-        .axis_desc_style(text(12, FAINT_TEXT))
-        .draw()?;
-
-    let mut ends = Vec::new();
-    for look in &LOOKS {
-        let points: Vec<(f64, f64)> = series
-            .iter()
-            .filter_map(|(percent, result)| Some((f64::from(*percent), value(result.of(look.name)?)?)))
-            .collect();
-        let style = look.color.stroke_width(look.width);
-        chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
-        chart.draw_series(
-            points.iter().map(|&point| Circle::new(point, look.width as i32 / 2 + 1, look.color.filled())),
-        )?;
-        if let Some(&last) = points.last() {
-            ends.push((chart.backend_coord(&last), look, last.1));
-        }
-    }
-    // From top to bottom, each at least a line below the one before.
-    const LINE: i32 = 15;
-    ends.sort_by_key(|((_, y), ..)| *y);
-    let (left, top) = panel.get_base_pixel();
-    let mut lowest = i32::MIN;
-    let spread: Vec<i32> = ends
-        .iter()
-        .map(|((_, y), ..)| {
-            lowest = (*y).max(lowest.saturating_add(LINE));
-            lowest
-        })
-        .collect();
-    for (((x, _), look, us), y) in ends.iter().zip(spread) {
-        let style = text(12, look.color).pos(Pos::new(HPos::Left, VPos::Center));
-        let label = format!("{} {}", look.name, duration(*us));
-        panel.draw(&Text::new(label, (x - left + 9, y - top), style))?;
-    }
-    Ok(())
+struct LatencyPanel<'a> {
+    caption: &'static str,
+    /// By percent of the range that is held.
+    cases: Vec<(u32, &'a CaseResult)>,
 }
 
-fn success_in_time_wait(results: &[CaseResult]) -> Figure {
+impl LatencyPanel<'_> {
+    const ABOVE: u32 = 34;
+    const BELOW: u32 = 60;
+    const LEFT: u32 = 68;
+    const RIGHT: u32 = 352;
+    /// Equal in all panels, so that slopes can be compared.
+    const DECADE: f64 = 88.0;
+
+    /// What the contender took, where it got something.
+    fn of<'a>(&'a self, look: &'a Look) -> impl DoubleEndedIterator<Item = (f64, &'a ContenderResult)> {
+        let found = self.cases.iter().filter_map(|(percent, case)| Some((*percent, case.of(look.contender)?)));
+        found.filter(|(_, result)| result.succeeded > 0).map(|(percent, result)| (f64::from(percent), result))
+    }
+
+    /// In microseconds; whole decades from below, and some air above.
+    fn range(&self) -> Range<f64> {
+        let shown = LOOKS.iter().flat_map(|look| {
+            let p99 = move |result: &ContenderResult| result.p99_us.filter(|_| look.to_p99);
+            self.of(look).flat_map(move |(_, result)| [Some(result.p50_us), p99(result)])
+        });
+        let (least, most) = shown.flatten().fold((1.0, 900.0), |(least, most), us| (us.min(least), us.max(most)));
+        10f64.powf(least.log10().floor())..most * 1.25
+    }
+
+    fn height(&self) -> u32 {
+        let Range { start, end } = self.range();
+        Self::ABOVE + ((end / start).log10() * Self::DECADE) as u32 + Self::BELOW
+    }
+
+    fn draw(&self, area: &Area<'_>, page: Page) -> Drawn<()> {
+        let caption = page.bold(14, TEXT);
+        area.draw(&Text::new(self.caption, (20, 8), caption))?;
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(Self::ABOVE)
+            .margin_right(Self::RIGHT)
+            .set_label_area_size(LabelAreaPosition::Left, Self::LEFT)
+            .set_label_area_size(LabelAreaPosition::Bottom, Self::BELOW)
+            .build_cartesian_2d(0f64..100f64, self.range().log_scale())?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(page.color(GRID))
+            .axis_style(page.color(AXIS))
+            .x_labels(11)
+            .y_labels(5)
+            .x_label_formatter(&|percent| format!("{percent:.0} %"))
+            .y_label_formatter(&|&us| duration(us))
+            .label_style(page.text(13, FAINT_TEXT))
+            .draw()?;
+        let (width, height) = area.dim_in_pixel();
+        let middle = (Self::LEFT + width - Self::RIGHT) as i32 / 2;
+        let style = page.text(13, FAINT_TEXT).pos(Pos::new(HPos::Center, VPos::Top));
+        area.draw(&Text::new(
+            "share of the range that is held; 0 % is a quiet host",
+            (middle, (height - Self::BELOW) as i32 + 28),
+            style,
+        ))?;
+
+        // Coordinates of the panel.
+        let (left, top) = area.get_base_pixel();
+        let place = |percent: f64, us: f64| {
+            let (x, y) = chart.backend_coord(&(percent, us));
+            (x - left, y - top)
+        };
+        for look in LOOKS.iter().filter(|look| look.to_p99) {
+            let p50 = self.of(look).filter(|(_, result)| result.p99_us.is_some());
+            let p50 = p50.map(|(percent, result)| place(percent, result.p50_us));
+            let p99 = self.of(look).rev().filter_map(|(percent, result)| Some(place(percent, result.p99_us?)));
+            area.draw(&Polygon::new(p50.chain(p99).collect::<Vec<_>>(), page.color(look.shade).mix(0.14)))?;
+        }
+        let mut ends = Vec::new();
+        for look in &LOOKS {
+            let points: Vec<_> = self.of(look).map(|(percent, result)| place(percent, result.p50_us)).collect();
+            let (Some(&end), Some((_, last))) = (points.last(), self.of(look).last()) else { continue };
+            area.draw(&look.line(page, points.clone()))?;
+            for point in points {
+                look.mark(page, area, point)?;
+            }
+            ends.push((end, look, last.p50_us));
+        }
+        self.label(area, page, ends)
+    }
+
+    /// Names beside the ends of the curves, which a line leads to.
+    fn label(&self, area: &Area<'_>, page: Page, mut ends: Vec<((i32, i32), &Look, f64)>) -> Drawn<()> {
+        const LINE: i32 = 19;
+        let (width, height) = area.dim_in_pixel();
+        let (x, bottom) = ((width - Self::RIGHT) as i32 + 30, (height - Self::BELOW) as i32);
+        ends.sort_by_key(|((_, y), ..)| *y);
+        let wanted: Vec<i32> = ends.iter().map(|((_, y), ..)| *y).collect();
+        for ((end, look, us), y) in ends.into_iter().zip(spread(&wanted, LINE, Self::ABOVE as i32..bottom)) {
+            let leader = vec![(end.0 + 8, end.1), (x - 4, y)];
+            area.draw(&PathElement::new(leader, page.color(AXIS).stroke_width(1)))?;
+            area.draw(&look.line(page, vec![(x, y), (x + 30, y)]))?;
+            look.mark(page, area, (x + 15, y))?;
+            let style = look.name_style(page, 13);
+            let right = style.pos(Pos::new(HPos::Right, VPos::Center));
+            area.draw(&Text::new(duration(us), (x + 86, y), right))?;
+            area.draw(&Text::new(look.name, (x + 95, y), style.pos(Pos::new(HPos::Left, VPos::Center))))?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves these apart until each is at least `gap` from the next, and no farther than that takes: those that are in each
+/// other's way share the move. They ascend, and `within` has room for all of them.
+fn spread(wanted: &[i32], gap: i32, within: Range<i32>) -> Vec<i32> {
+    // Without the gaps that must be before them, they only have to ascend: those that do not take their mean.
+    let mut groups: Vec<(f64, usize)> = Vec::new();
+    for (index, &y) in wanted.iter().enumerate() {
+        let mut group = (f64::from(y - gap * index as i32), 1);
+        while let Some(&(mean, count)) = groups.last().filter(|(mean, _)| *mean > group.0) {
+            let both = count + group.1;
+            group = ((mean * count as f64 + group.0 * group.1 as f64) / both as f64, both);
+            groups.pop();
+        }
+        groups.push(group);
+    }
+    let gaps = gap * (wanted.len() as i32 - 1).max(0);
+    let ascending = groups.into_iter().flat_map(|(mean, count)| std::iter::repeat_n(mean.round() as i32, count));
+    let ascending = ascending.map(|y| y.min(within.end - gaps).max(within.start));
+    ascending.enumerate().map(|(index, y)| y + gap * index as i32).collect()
+}
+
+fn success_in_time_wait(results: &[CaseResult], page: Page) -> Drawn<Option<String>> {
     let find = |case: &str| results.iter().find(|result| result.case == case);
     let (Some(reusable), Some(not_reusable)) = (find("time_wait_reusable"), find("time_wait_not_reusable")) else {
         return Ok(None);
     };
+    // The floor is told of a port outside the range, and says nothing here.
+    let rows: Vec<&Look> = ["stock", "so_reuseaddr", "std", "bind(0)", IC_LISTENER]
+        .iter()
+        .filter_map(|name| LOOKS.iter().find(|look| look.contender == *name))
+        .collect();
+
+    const HEADING: u32 = 82;
+    const NAMES: u32 = 236;
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (1120, 330)).into_drawing_area();
-        let panels = headed(
-            &root,
-            "Calls that get a listener when every port of the range is in TIME_WAIT",
-            &format!("{}. 28,232 ports, wildcard address.", machine(reusable)),
-        )?;
-        let halves = panels.split_evenly((1, 2));
-        success_panel(&halves[0], "left by sockets with SO_REUSEADDR", reusable)?;
-        success_panel(&halves[1], "left by sockets without it: the kernel lets nobody have them", not_reusable)?;
+        let height = HEADING + BARS_ABOVE + ROW * rows.len() as u32 + 44;
+        let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        let in_time_wait =
+            reusable.conditions.get("ports_in_time_wait_before").copied().unwrap_or(DEFAULT_PORTS as u64);
+        let heading = [
+            "Calls that succeed, and the median time of a call. \
+                Nobody can have a port whose TIME_WAIT was left without SO_REUSEADDR."
+                .to_owned(),
+            format!("Wildcard address, a range of {} ports; {}.", count(in_time_wait), machine(reusable)),
+        ];
+        let title = "Calls that get a listener when every port of the range is in TIME_WAIT";
+        head(&root, page, title, &heading.each_ref().map(String::as_str))?;
+        let (_, below) = root.split_vertically(HEADING);
+        let (names, bars) = below.split_horizontally(NAMES);
+        for (row, look) in rows.iter().enumerate() {
+            let style = look.name_style(page, 13).pos(Pos::new(HPos::Right, VPos::Center));
+            names.draw(&Text::new(look.name, (NAMES as i32 - 12, middle_of(row)), style))?;
+        }
+        let halves = bars.split_evenly((1, 2));
+        success_panel(&halves[0], page, "Left by sockets with SO_REUSEADDR", &rows, reusable)?;
+        success_panel(&halves[1], page, "Left by sockets without it", &rows, not_reusable)?;
         root.present()?;
     }
     Ok(Some(svg))
 }
 
-fn success_panel(panel: &Area<'_>, caption: &str, result: &CaseResult) -> Result<(), Box<dyn std::error::Error>> {
-    panel.draw(&Text::new(caption.to_owned(), (100, 8), text(14, TEXT)))?;
-    // The floor is told of a port outside the range, and says nothing here.
-    let bars: Vec<&Look> = LOOKS.iter().filter(|look| look.name != "floor").collect();
-    let mut chart = ChartBuilder::on(panel)
-        .margin_top(32)
-        .margin_right(24)
-        .set_label_area_size(LabelAreaPosition::Left, 96)
-        .set_label_area_size(LabelAreaPosition::Bottom, 42)
-        .build_cartesian_2d(0f64..100f64, 0f64..bars.len() as f64)?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .disable_y_axis()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(BORDER)
-        .x_labels(6)
-        .x_label_formatter(&|percent| format!("{percent:.0} %"))
-        .x_desc("share of the calls that succeed")
-        .label_style(text(12, FAINT_TEXT))
-        .axis_desc_style(text(12, FAINT_TEXT))
-        .draw()?;
-    for (index, look) in bars.iter().enumerate() {
-        let Some(contender) = result.of(look.name) else { continue };
-        // From the top.
-        let bottom = (bars.len() - 1 - index) as f64;
-        let share = 100.0 * contender.success_rate;
-        chart.draw_series([Rectangle::new([(0.0, bottom + 0.22), (share, bottom + 0.78)], look.color.filled())])?;
+const BARS_ABOVE: u32 = 34;
+const ROW: u32 = 28;
 
-        let (left, top) = panel.get_base_pixel();
-        let (zero, y) = chart.backend_coord(&(0.0, bottom + 0.5));
-        let name = text(13, look.color).pos(Pos::new(HPos::Right, VPos::Center));
-        panel.draw(&Text::new(look.name, (zero - left - 8, y - top), name))?;
-        let took = duration(contender.p50_us);
-        let how = if contender.succeeded == 0 { "refused after" } else { "in" };
-        let label = format!("{} of {}, {how} {took}", contender.succeeded, contender.calls);
-        let inside = share > 50.0;
-        let style = text(13, if inside { WHITE } else { TEXT }).pos(Pos::new(HPos::Left, VPos::Center));
-        let (end, _) = chart.backend_coord(&(if inside { 0.0 } else { share }, bottom));
-        panel.draw(&Text::new(label, (end - left + 8, y - top), style))?;
+fn middle_of(row: usize) -> i32 {
+    (BARS_ABOVE + ROW * row as u32 + ROW / 2) as i32
+}
+
+fn success_panel(area: &Area<'_>, page: Page, caption: &str, rows: &[&Look], result: &CaseResult) -> Drawn<()> {
+    /// All calls.
+    const FULL: i32 = 120;
+    area.draw(&Text::new(caption.to_owned(), (0, 8), page.bold(14, TEXT)))?;
+    let bottom = (BARS_ABOVE + ROW * rows.len() as u32) as i32;
+    for percent in [0, 50, 100] {
+        let x = FULL * percent / 100;
+        let color = page.color(if percent == 0 { AXIS } else { GRID });
+        area.draw(&PathElement::new(vec![(x, BARS_ABOVE as i32), (x, bottom)], color.stroke_width(1)))?;
+        let style = page.text(13, FAINT_TEXT).pos(Pos::new(HPos::Center, VPos::Top));
+        area.draw(&Text::new(format!("{percent} %"), (x, bottom + 6), style))?;
+    }
+    for (row, look) in rows.iter().enumerate() {
+        let Some(contender) = result.of(look.contender) else { continue };
+        let y = middle_of(row);
+        let length = (f64::from(FULL) * contender.success_rate).round() as i32;
+        area.draw(&Rectangle::new([(0, y - 9), (length, y + 9)], page.color(look.shade).filled()))?;
+        let outcome = format!("{} of {}", count(contender.succeeded), count(contender.calls));
+        let label = format!("{outcome}, {}", duration(contender.p50_us));
+        let style = look.name_style(page, 13).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(label, (FULL + 14, y), style))?;
     }
     Ok(())
 }
 
-/// Background, heading and a line below it; gives the area that is left.
-fn headed<'a>(root: &Area<'a>, heading: &str, below: &str) -> Result<Area<'a>, Box<dyn std::error::Error>> {
-    let (width, height) = root.dim_in_pixel();
-    root.fill(&BACKGROUND)?;
-    root.draw(&Rectangle::new([(0, 0), (width as i32 - 1, height as i32 - 1)], BORDER))?;
-    root.draw(&Text::new(heading.to_owned(), (20, 16), text(20, TEXT)))?;
-    root.draw(&Text::new(below.to_owned(), (20, 44), text(13, FAINT_TEXT)))?;
-    Ok(root.margin(74, 10, 10, 10))
+fn head(root: &Area<'_>, page: Page, title: &str, lines: &[&str]) -> Drawn<()> {
+    root.draw(&Text::new(title.to_owned(), (20, 10), page.bold(18, TEXT)))?;
+    for (y, line) in (38..).step_by(18).zip(lines) {
+        root.draw(&Text::new((*line).to_owned(), (20, y), page.text(13, FAINT_TEXT)))?;
+    }
+    Ok(())
 }
 
-fn text(size: u32, color: RGBColor) -> TextStyle<'static> {
-    (FONT, size).into_font().color(&color)
+fn count(number: u64) -> String {
+    with_commas(number as f64)
 }
 
 /// In the unit and to the place that a reader compares by.
@@ -246,6 +471,94 @@ fn duration(us: f64) -> String {
     }
 }
 
+/// Without what a distribution appends.
 fn machine(result: &CaseResult) -> String {
-    format!("Linux {}, {}, {} CPUs", result.kernel, result.cpu, result.cpus)
+    let kernel = result.kernel.split('-').next().unwrap_or(&result.kernel);
+    let short = if result.quick { ", a short run" } else { "" };
+    format!("Linux {kernel}, {}, {} CPUs{short}", result.cpu, result.cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::README_COLUMNS;
+
+    const WHITE_PAGE: RGBColor = RGBColor(0xff, 0xff, 0xff);
+    /// As GitHub has it.
+    const DARK_PAGE: RGBColor = RGBColor(0x0d, 0x11, 0x17);
+
+    /// As WCAG 2 defines it, 1 to 21.
+    fn contrast(one: RGBColor, other: RGBColor) -> f64 {
+        let luminance = |RGBColor(red, green, blue): RGBColor| {
+            let linear = |channel: u8| match f64::from(channel) / 255.0 {
+                value if value <= 0.04045 => value / 12.92,
+                value => ((value + 0.055) / 1.055).powf(2.4),
+            };
+            0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
+        };
+        let (one, other) = (luminance(one) + 0.05, luminance(other) + 0.05);
+        one.max(other) / one.min(other)
+    }
+
+    #[test]
+    fn everything_is_legible_on_both_pages() {
+        assert!((contrast(WHITE_PAGE, RGBColor(0, 0, 0)) - 21.0).abs() < 1e-9);
+        for (page, background) in [(Page::Light, WHITE_PAGE), (Page::Dark, DARK_PAGE)] {
+            let ours = LOOKS.iter().filter(|look| look.contender == IC_LISTENER).map(|look| look.shade);
+            for text in [TEXT, FAINT_TEXT].into_iter().chain(ours) {
+                assert!(contrast(page.color(text), background) >= 4.5, "text {:?}", page.color(text));
+            }
+            for line in LOOKS.iter().map(|look| look.shade).chain([AXIS]) {
+                assert!(contrast(page.color(line), background) >= 3.0, "line {:?}", page.color(line));
+            }
+            // One that lies on another is seen on it.
+            for (above, below) in [("std", "so_reuseaddr"), ("bind(0)", "stock")] {
+                let [above, below] =
+                    [above, below].map(|name| LOOKS.iter().find(|look| look.contender == name).unwrap());
+                let colors = [above, below].map(|look| page.color(look.shade));
+                assert!(contrast(colors[0], colors[1]) >= 1.5, "{} on {}", above.name, below.name);
+                assert!(above.width < below.width && !above.dash.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_table() {
+        for (contender, name) in README_COLUMNS {
+            let look = LOOKS.iter().find(|look| look.contender == contender).unwrap();
+            assert!(look.name.starts_with(name), "{} is {name}", look.name);
+        }
+    }
+
+    #[test]
+    fn labels_keep_their_distance_and_their_order_and_move_no_farther_than_they_must() {
+        assert_eq!(spread(&[10, 50, 90], 19, 0..100), [10, 50, 90]);
+        assert_eq!(spread(&[50, 50], 20, 0..100), [40, 60]);
+        assert_eq!(spread(&[50, 52, 54], 10, 0..100), [42, 52, 62]);
+        assert_eq!(spread(&[0, 2], 10, 0..100), [0, 10]);
+        assert_eq!(spread(&[99, 100], 10, 0..100), [90, 100]);
+        assert!(spread(&[], 10, 0..100).is_empty());
+        for _ in 0..1_000 {
+            let mut wanted: Vec<i32> = std::iter::repeat_with(|| fastrand::i32(30..400)).take(6).collect();
+            wanted.sort();
+            let spread = spread(&wanted, 19, 34..380);
+            assert!(spread.windows(2).all(|pair| pair[1] - pair[0] >= 19), "{wanted:?} {spread:?}");
+            assert!(spread.iter().all(|y| (34..=380).contains(y)), "{wanted:?} {spread:?}");
+        }
+    }
+
+    /// After a measurement, or a change of how they are drawn, `make draw`.
+    #[test]
+    fn the_figures_show_the_results_beside_them() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let figures = figures(&CaseResult::read_all(&directory).unwrap()).unwrap();
+        assert_eq!(figures.len(), 4);
+        for (name, svg) in figures {
+            // What the back end wrote is what with_dashes() looks for.
+            let dashed = LOOKS.iter().filter(|look| svg.contains(&format!("stroke-dasharray=\"{}\"", look.dash)));
+            assert_eq!(dashed.count(), if name.starts_with("latency") { 3 } else { 0 }, "{name}");
+            let stored = fs::read_to_string(directory.join(&name)).unwrap();
+            assert!(stored == svg, "{name} is not what the results say");
+        }
+    }
 }

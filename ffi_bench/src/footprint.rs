@@ -8,6 +8,9 @@ use std::process::Command;
 
 use serde::Serialize;
 
+/// Beside the results of the cases.
+pub const FILE: &str = "linking.json";
+
 #[derive(Serialize)]
 pub struct Footprint {
     pub case: &'static str,
@@ -78,6 +81,6 @@ impl Footprint {
     }
 
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        fs::write(directory.join("linking.json"), serde_json::to_string_pretty(self)? + "\n")
+        fs::write(directory.join(FILE), serde_json::to_string_pretty(self)? + "\n")
     }
 }

@@ -3,6 +3,8 @@
 //! `ffi_bench [--quick] [--only GROUP]... DIRECTORY` measures, shows a table, writes JSON and figures into the directory,
 //! and fails when a target is missed. It starts itself for each group of cases (`case GROUP`), so that each has a process
 //! and a network namespace of its own, and for the processes that hold sockets (`hold tcp|udp`).
+//!
+//! `ffi_bench --draw DIRECTORY` draws the figures from the JSON that is there, and measures nothing.
 
 mod bench;
 mod cases;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["hold", kind] => occupancy::hold(kind).map(|()| true),
         ["case", group] => cases::run(group, false).map(|()| true),
         ["case", group, "--quick"] => cases::run(group, true).map(|()| true),
+        ["--draw", directory] => draw(Path::new(directory)).map(|()| true),
         _ => Wanted::from(&words).and_then(|wanted| bench(&wanted)),
     };
     match outcome {
@@ -61,7 +64,7 @@ struct Wanted {
 
 impl Wanted {
     fn from(words: &[&str]) -> io::Result<Self> {
-        let usage = || io::Error::other("usage: ffi_bench [--quick] [--only GROUP]... DIRECTORY");
+        let usage = || io::Error::other("usage: ffi_bench [--quick] [--only GROUP]... DIRECTORY, or --draw DIRECTORY");
         let mut wanted = Self { quick: false, only: Vec::new(), directory: PathBuf::new() };
         let mut words = words.iter();
         while let Some(&word) = words.next() {
@@ -97,6 +100,14 @@ fn bench(wanted: &Wanted) -> io::Result<bool> {
     figures::draw(&results, &wanted.directory)?;
     table::print_for_readme(&results);
     Ok(targets::judge(&results))
+}
+
+/// Without measuring.
+fn draw(directory: &Path) -> io::Result<()> {
+    match figures::draw(&CaseResult::read_all(directory)?, directory)? {
+        0 => Err(io::Error::other(format!("{} has not the results of a whole run", directory.display()))),
+        _ => Ok(()),
+    }
 }
 
 fn run_group(group: &str, wanted: &Wanted, results: &mut Vec<CaseResult>) -> io::Result<()> {

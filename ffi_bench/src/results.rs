@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::contenders::{Address, Contender, Role};
+use crate::footprint;
 use crate::measure::Tally;
 use crate::system_calls::{self, Count};
 
@@ -89,6 +90,20 @@ pub struct Fill {
 impl CaseResult {
     pub fn of(&self, name: &str) -> Option<&ContenderResult> {
         self.contenders.iter().find(|contender| contender.name == name)
+    }
+
+    /// All that [`Self::write`] left in the directory.
+    pub fn read_all(directory: &Path) -> io::Result<Vec<Self>> {
+        let mut results = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            let is_case = path.file_name().is_some_and(|name| name != footprint::FILE);
+            if is_case && path.extension().is_some_and(|extension| extension == "json") {
+                let result = serde_json::from_str(&fs::read_to_string(&path)?);
+                results.push(result.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
+            }
+        }
+        Ok(results)
     }
 
     /// Fills in what takes the whole run to know: the machine, and the ratio to the quiet host.

@@ -34,7 +34,7 @@ pub fn print(result: &CaseResult) {
 }
 
 /// The contenders of the README's table, and how it calls them.
-const README_COLUMNS: [(&str, &str); 6] = [
+pub const README_COLUMNS: [(&str, &str); 6] = [
     ("stock", "Greenplum's C"),
     ("so_reuseaddr", "with SO_REUSEADDR"),
     ("std", "Rust's std"),
@@ -82,7 +82,7 @@ fn readme_cell(contender: &ContenderResult) -> String {
 }
 
 /// Two significant digits and more: 7.3, 37, 2,271.
-fn with_commas(value: f64) -> String {
+pub fn with_commas(value: f64) -> String {
     if value < 9.95 {
         return format!("{value:.1}").replace(".0", "");
     }
