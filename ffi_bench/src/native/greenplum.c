@@ -83,8 +83,9 @@ bind_first(const struct addrinfo *candidates, bool reuse, const char **step)
 
 /*
  * The steps of Greenplum's setupTCPListeningSocket() and
- * setupUDPListeningSocket().  They set O_NONBLOCK with one fcntl() in some
- * trees and with two in others; here it is one.
+ * setupUDPListeningSocket(), as Greenplum 6 and 7 have them: their
+ * pg_set_noblock() asks for the flags before it sets O_NONBLOCK.  (That of 4.3,
+ * 5 and HAWQ does not.)
  */
 static int
 greenplum_steps(const char *address, int socktype, bool reuse,
@@ -93,6 +94,7 @@ greenplum_steps(const char *address, int socktype, bool reuse,
 	struct addrinfo hints;
 	struct addrinfo *candidates;
 	int			sock;
+	int			flags;
 
 	*port = 0;
 	*fd = -1;
@@ -117,7 +119,8 @@ greenplum_steps(const char *address, int socktype, bool reuse,
 	}
 	freeaddrinfo(candidates);
 	*step = "fcntl(O_NONBLOCK)";
-	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0)
+	flags = fcntl(sock, F_GETFL);
+	if (flags < 0 || fcntl(sock, F_SETFL, flags | O_NONBLOCK) < 0)
 		return close_and_fail(sock);
 	*step = "listen";
 	if (socktype == SOCK_STREAM && listen(sock, BACKLOG) < 0)
