@@ -48,12 +48,12 @@ endef
 # Cargo leaves out link-time optimization as soon as an rlib is built as well, hence the one crate type. Incremental compilation
 # excludes it. The target is named because a configuration might name another.
 #
-# $(call ONE_OBJECT,DIRECTORY,OPTIONS OF RUSTC)
+# $(call ONE_OBJECT,DIRECTORY,FURTHER OPTIONS OF RUSTC)
 define ONE_OBJECT
 @echo 'building $@'
 @mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && made=$(1)/$$host/c-library/libic_listener.a && \
 CARGO_INCREMENTAL=0 $(CARGO) rustc --lib --crate-type staticlib --profile c-library --target-dir $(1) --target $$host \
-	$(if $(2),-- $(2)) && \
+	-- --cfg ic_listener_c_library $(2) && \
 LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' CC='$(CC)' ./one_object.sh "$$made" $@ && rm -f "$$made"
 endef
 

@@ -16,8 +16,8 @@ trap 'exit 1' HUP INT TERM
 "$LD" -r -u setup_listener -o "$work/all.o" "$archive"
 
 # Three fifths of that would be what std prints a panic's backtrace with (a reader of DWARF, of compressed sections, of mangled
-# names). The library sets a panic hook of its own, which prints nothing, before it does anything else (silence_panics() in
-# src/ffi.rs), but a compiler cannot know that. So the one function of std through which all of it is reached gives up at once,
+# names). The library sets a panic hook of its own, which prints nothing, when it is loaded (silence_panics() in src/ffi.rs),
+# but a compiler cannot know that. So the one function of std through which all of it is reached gives up at once,
 # like fmt() of a Display that fails, and the linker leaves out what nothing refers to any more. Its size stays, for the sake of
 # its entry in .eh_frame. Where a newer std has no such function, the library is larger, and a test of its size says so.
 echo 'int gives_up(void) { return 1; }' >"$work/stub.c"

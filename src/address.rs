@@ -46,11 +46,14 @@ impl LocalAddress {
     /// [`check_unicast`]: LocalAddress::check_unicast
     pub(crate) fn parse(text: &[u8]) -> Result<Self, Unusable> {
         let text = std::str::from_utf8(text).map_err(|_| Unusable::Text(NOT_NUMERIC))?;
-        let (address, scope) = match text.split_once('%') {
-            None => (text, None),
-            Some((address, scope)) => (address, Some(scope)),
+        let numeric = |text| IpAddr::from_str(text).map_err(|_| Unusable::Text(NOT_NUMERIC));
+        let (ip, scope) = match numeric(text) {
+            Ok(ip) => (ip, None),
+            Err(unusable) => match text.split_once('%') {
+                Some((address, scope)) => (numeric(address)?, Some(scope)),
+                None => return Err(unusable),
+            },
         };
-        let ip = IpAddr::from_str(address).map_err(|_| Unusable::Text(NOT_NUMERIC))?;
         let canonical = ip.to_canonical();
         if canonical.is_multicast() || canonical == IpAddr::V4(Ipv4Addr::BROADCAST) {
             return Err(Unusable::Text(NOT_UNICAST));

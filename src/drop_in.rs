@@ -47,7 +47,7 @@ pub struct Done {
 ///
 /// Those of bind(2). The socket is as it was then.
 pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Done, Error> {
-    in_time(true, |attempts| bind_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+    in_time(|attempts| bind_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
 }
 
 /// listen(2) for a socket of one's own, and SO_REUSEADDR on it, so that what it leaves in TIME_WAIT can be taken. Where
@@ -57,7 +57,7 @@ pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Done, Error> {
 ///
 /// Those of listen(2).
 pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Done, Error> {
-    in_time(true, |attempts| listen_fd(socket.as_fd(), backlog, attempts))
+    in_time(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
 /// connect(2) for a socket of one's own, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
@@ -68,18 +68,15 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Done, Error> {
 ///
 /// Those of connect(2), EINPROGRESS included.
 pub fn connect(socket: &impl AsFd, address: &SocketAddr) -> Result<Done, Error> {
-    in_time(true, |attempts| connect_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+    in_time(|attempts| connect_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
 }
 
-/// Runs one of the three calls and adds to its outcome what was tried and, if it is `timed`, how long it took.
-pub(crate) fn in_time(
-    timed: bool,
-    call: impl FnOnce(&mut Attempts) -> Result<PortOrigin, Failure>,
-) -> Result<Done, Error> {
-    let start = timed.then(Instant::now);
+/// Runs one of the three calls and adds to its outcome what was tried and how long it took.
+fn in_time(call: impl FnOnce(&mut Attempts) -> Result<PortOrigin, Failure>) -> Result<Done, Error> {
+    let start = Instant::now();
     let mut attempts = Attempts::default();
     let outcome = call(&mut attempts);
-    let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
+    let elapsed = start.elapsed();
     match outcome {
         Ok(origin) => Ok(Done { origin, attempts, elapsed }),
         Err(failure) => Err(Error::new(failure, attempts, elapsed)),

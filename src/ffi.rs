@@ -10,15 +10,15 @@ use std::mem::offset_of;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use crate::drop_in::{Done, bind_fd, connect_fd, in_time, listen_fd, without_help};
+use crate::drop_in::{bind_fd, connect_fd, listen_fd, without_help};
 use crate::error::{Failure, STEP_NAMES};
+use crate::listener::Won;
 use crate::{
-    Attempts, Census, CensusSource, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Holders, Opened, Options,
+    Attempts, Census, CensusSource, DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Error, Family, Holders, Options,
     PortOrigin, Step,
 };
 use crate::{share_port, sys};
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn ic_listener_open_tcp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options| options.open_tcp()) }
+    unsafe { open(options, port, fd, report, |options, attempts| options.win_tcp(attempts)) }
 }
 
 /// Opens a UDP socket that is alone on its port, as the UDP interconnect wants it: non-blocking and close-on-exec, and
@@ -324,7 +324,7 @@ pub unsafe extern "C" fn ic_listener_open_udp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options| options.open_udp()) }
+    unsafe { open(options, port, fd, report, |options, attempts| options.win_udp(attempts)) }
 }
 
 /// Lets listeners take the port of an outgoing TCP connection, while the connection lasts and while it is in TIME_WAIT, by
@@ -335,7 +335,6 @@ pub unsafe extern "C" fn ic_listener_open_udp(
 /// shared loses datagrams). fd stays the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
-    silence_panics();
     let errno = catch_unwind(|| {
         if fd < 0 {
             return libc::EBADF;
@@ -489,10 +488,9 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
     if !(size_of::<IcListenerCensus>()..=LARGEST_STRUCT).contains(&size) {
         return finish(libc::EINVAL);
     }
-    silence_panics();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the caller's promise for options is the one asked for.
-        let taken = unsafe { options_from_c(options) }?.take_census();
+        let taken = unsafe { options_from_c(options) }.and_then(|options| options.take_census());
         taken.map_err(|failure| Error::new(failure, Attempts::default(), Duration::ZERO))
     }));
     let filled = match &outcome {
@@ -531,46 +529,40 @@ pub extern "C" fn ic_listener_version() -> *const c_char {
 /// # Safety
 ///
 /// As for [`ic_listener_open_tcp`].
-unsafe fn open<S: IntoRawFd>(
+unsafe fn open(
     options: *const IcListenerOptions,
     port: *mut c_int,
     fd: *mut c_int,
     report: *mut IcListenerReport,
-    acquire: impl FnOnce(&Options<'_>) -> Result<Opened<S>, Error>,
+    win: impl FnOnce(&Options<'_>, &mut Attempts) -> Result<Won, Failure>,
 ) -> c_int {
     // SAFETY: the caller promises that each is NULL or may be written.
     unsafe {
         write_if_wanted(port, 0);
         write_if_wanted(fd, -1);
     }
-    let act = || {
+    let act = |attempts: &mut Attempts| {
         if port.is_null() || fd.is_null() {
-            return Err(refusal("port and fd must not be NULL"));
+            return Err(Failure::option("port and fd must not be NULL"));
         }
         if port == fd {
-            return Err(refusal("port and fd must not be the same pointer"));
+            return Err(Failure::option("port and fd must not be the same pointer"));
         }
         // SAFETY: the caller promises that options is NULL or points to options with the size set.
-        let opened = acquire(&unsafe { options_from_c(options) }?.timed(!report.is_null()))?;
+        let won = win(&unsafe { options_from_c(options) }?, attempts)?;
         // With a socket in hand, which the unwinding has to close.
         if cfg!(ic_listener_test_panic) {
             panic!("asked for by a test");
         }
-        Ok(opened)
-    };
-    silence_panics();
-    // SAFETY: the caller's promise for report.
-    match unsafe { run(report, act, IcListenerReport::of_opened) } {
-        Ok(opened) => {
-            // SAFETY: neither is NULL, or there would be no success.
-            unsafe {
-                port.write(c_int::from(opened.port));
-                fd.write(opened.socket.into_raw_fd());
-            }
-            0
+        // SAFETY: neither is NULL, and nothing can fail from here on.
+        unsafe {
+            port.write(c_int::from(won.port));
+            fd.write(won.socket.into_raw_fd());
         }
-        Err(errno) => finish(errno),
-    }
+        Ok(Success { origin: won.origin, port: Some(won.port) })
+    };
+    // SAFETY: the caller's promise for report.
+    unsafe { run(report, act) }
 }
 
 /// The body of the three drop-in calls: the system call by way of `by_strategy`, or as it is where the arguments are such
@@ -585,26 +577,19 @@ unsafe fn call(
     report: *mut IcListenerReport,
     by_strategy: impl FnOnce(BorrowedFd<'_>, &mut Attempts) -> Result<PortOrigin, Failure>,
 ) -> c_int {
-    let act = || {
-        in_time(!report.is_null(), |attempts| {
-            if fd < 0 {
-                let error = std::io::Error::from_raw_os_error(libc::EBADF);
-                return Err(Failure::refused(step, error));
-            }
-            if cfg!(ic_listener_test_panic) {
-                panic!("asked for by a test");
-            }
-            // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known;
-            // if it is not, or is closed meanwhile, the system calls say EBADF, and nothing else relies on it.
-            by_strategy(unsafe { BorrowedFd::borrow_raw(fd) }, attempts)
-        })
+    let act = |attempts: &mut Attempts| {
+        if fd < 0 {
+            return Err(Failure::refused(step, std::io::Error::from_raw_os_error(libc::EBADF)));
+        }
+        if cfg!(ic_listener_test_panic) {
+            panic!("asked for by a test");
+        }
+        // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known;
+        // if it is not, or is closed meanwhile, the system calls say EBADF, and nothing else relies on it.
+        by_strategy(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| Success { origin, port: None })
     };
-    silence_panics();
     // SAFETY: the caller's promise for report.
-    match unsafe { run(report, act, IcListenerReport::of_done) } {
-        Ok(_) => 0,
-        Err(errno) => finish(errno),
-    }
+    unsafe { run(report, act) }
 }
 
 /// The address as the system calls take it, if it can be one: None for NULL, and for a length that fits no address.
@@ -637,42 +622,104 @@ fn of_libc(step: Step, returned: c_int) -> Result<PortOrigin, Failure> {
     without_help(step, if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) })
 }
 
-/// Runs `act`, catches a panic, and fills the report. Gives what came out, or the errno.
+/// What a report says of a success.
+#[derive(Clone, Copy)]
+struct Success {
+    origin: PortOrigin,
+    /// None where the call does not know it.
+    port: Option<u16>,
+}
+
+/// Runs `act`, catches a panic, fills the report, and sets errno. Gives what the call returns.
+///
+/// A call that succeeds without a report is what most callers pay for: the rest is kept out of its way.
 ///
 /// # Safety
 ///
 /// `report` is NULL or points to a report with the size set.
-unsafe fn run<T>(
-    report: *mut IcListenerReport,
-    act: impl FnOnce() -> Result<T, Error>,
-    of_success: impl FnOnce(&T) -> IcListenerReport,
-) -> Result<T, c_int> {
+unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> Result<Success, Failure>) -> c_int {
     // SAFETY: the caller's promise.
-    let room = unsafe { report_size(report) };
-    let outcome = catch_unwind(AssertUnwindSafe(|| match room {
-        Err(what) => Err(refusal(what)),
-        Ok(_) => act(),
+    let report = unsafe { Report::of(report) };
+    let mut attempts = Attempts::default();
+    let mut outcome = None;
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        outcome = Some(match report {
+            Report::Unusable => {
+                Err(Failure::option("the size of the report is one that no version of this library has"))
+            }
+            _ => act(&mut attempts),
+        });
     }));
-    let errno = match &outcome {
-        Ok(Ok(_)) => 0,
-        Ok(Err(error)) => errno_of(error.io_error()),
-        Err(_) => libc::ENOTRECOVERABLE,
-    };
-    if let Ok(Some(room)) = room {
-        let filled = match &outcome {
-            Ok(Ok(success)) => of_success(success),
-            Ok(Err(error)) => IcListenerReport::of_failure(error, holders_after(error).as_ref()),
-            Err(panic) => IcListenerReport::of_panic(panic.as_ref()),
-        };
-        // SAFETY: the report has that size, the caller says.
-        unsafe { write_sized(&filled, report, room) };
+    if let Some(Ok(success)) = outcome {
+        if let Report::Wanted { .. } = report {
+            report.tell_success(success, &attempts);
+        }
+        return 0;
     }
-    match outcome {
-        Ok(Ok(success)) => Ok(success),
-        // Here and not at the end of the function, because free() may change errno (glibc before 2.33).
-        failed => {
-            drop(failed);
-            Err(errno)
+    finish(match outcome {
+        Some(Err(failure)) => report.tell_failure(failure, attempts),
+        _ => report.tell_panic(panic),
+    })
+}
+
+/// The report of a call that is going on.
+enum Report {
+    NotWanted,
+    /// Its size cannot be.
+    Unusable,
+    /// So many bytes can be written to it.
+    Wanted {
+        to: *mut IcListenerReport,
+        room: usize,
+        start: Instant,
+    },
+}
+
+impl Report {
+    /// # Safety
+    ///
+    /// `report` is NULL or points to a report with the size set, which can be written as long as the value lives.
+    unsafe fn of(report: *mut IcListenerReport) -> Self {
+        if report.is_null() {
+            return Self::NotWanted;
+        }
+        // SAFETY: not NULL, so that the caller's promise holds.
+        let room = unsafe { (*report).size };
+        if (REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&room) {
+            Self::Wanted { to: report, room, start: Instant::now() }
+        } else {
+            Self::Unusable
+        }
+    }
+
+    #[cold]
+    fn tell_success(&self, success: Success, attempts: &Attempts) {
+        self.fill(|elapsed| IcListenerReport::of_success(success, attempts, elapsed));
+    }
+
+    /// Gives the errno, which is set when all is freed that was allocated: free() may change it (glibc before 2.33).
+    #[cold]
+    fn tell_failure(&self, failure: Failure, attempts: Attempts) -> c_int {
+        let errno = errno_of(&failure.source);
+        self.fill(|elapsed| {
+            let error = Error::new(failure, attempts, elapsed);
+            IcListenerReport::of_failure(&error, holders_after(&error).as_ref())
+        });
+        errno
+    }
+
+    #[cold]
+    fn tell_panic(&self, panic: std::thread::Result<()>) -> c_int {
+        if let Err(panic) = panic {
+            self.fill(|_| IcListenerReport::of_panic(panic.as_ref()));
+        }
+        libc::ENOTRECOVERABLE
+    }
+
+    fn fill(&self, filled: impl FnOnce(Duration) -> IcListenerReport) {
+        if let Self::Wanted { to, room, start } = *self {
+            // SAFETY: the promise given to of().
+            unsafe { write_sized(&filled(start.elapsed()), to, room) };
         }
     }
 }
@@ -693,14 +740,17 @@ fn finish(errno: c_int) -> c_int {
 
 /// Keeps a panic, which is a bug of this library and is caught, from writing to standard error.
 ///
-/// The replacement of the default hook is one flag and one empty function, in the copy of the Rust runtime that this library
-/// brings along. (A Rust program that links the rlib and calls these C functions all the same silences its own hook.) The
-/// hook is set under a lock. The first call takes it, and no other does, so that a signal handler does not wait for it.
-fn silence_panics() {
-    static SILENCED: AtomicBool = AtomicBool::new(false);
-    if !SILENCED.load(Ordering::Relaxed) && !SILENCED.swap(true, Ordering::Relaxed) {
-        std::panic::set_hook(Box::new(|_| {}));
-    }
+/// The C library does it when it is loaded: it replaces the default hook of the copy of the Rust runtime that it brings along.
+/// That takes a lock, which a signal handler must not wait for, and writes to memory, which costs a forked child a page to
+/// copy. A Rust program that links the rlib keeps the hook it has.
+#[cfg(ic_listener_c_library)]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static SILENCE_PANICS: extern "C" fn() = silence_panics;
+
+#[cfg(ic_listener_c_library)]
+extern "C" fn silence_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
 }
 
 /// # Safety
@@ -716,13 +766,15 @@ unsafe fn write_if_wanted(to: *mut c_int, value: c_int) {
 /// # Safety
 ///
 /// `options` is NULL or points to options with the size set, whose address lives for `'a`.
-unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Options<'a>, Error> {
+unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Options<'a>, Failure> {
     if options.is_null() {
         return Ok(Options::new());
     }
     // SAFETY: not NULL, so that the caller's promise holds.
     let given = unsafe { read_sized(options, OPTIONS_SIZE_0_1) }.ok_or_else(|| {
-        refusal("the size of the options is below that of version 0.1, or above this library's with something in it")
+        Failure::option(
+            "the size of the options is below that of version 0.1, or above this library's with something in it",
+        )
     })?;
     let mut options = Options::new();
     if !given.address.is_null() {
@@ -733,11 +785,11 @@ unsafe fn options_from_c<'a>(options: *const IcListenerOptions) -> Result<Option
     options = options.listen_retries(match u32::try_from(given.listen_retries) {
         Ok(0) => DEFAULT_LISTEN_RETRIES,
         Ok(retries) => retries,
-        Err(_) => return Err(refusal("listen_retries is negative")),
+        Err(_) => return Err(Failure::option("listen_retries is negative")),
     });
     if (given.port_min, given.port_max) != (0, 0) {
         let (Ok(min), Ok(max)) = (u16::try_from(given.port_min), u16::try_from(given.port_max)) else {
-            return Err(refusal("port_min and port_max must be ports, 1 to 65535"));
+            return Err(Failure::option("port_min and port_max must be ports, 1 to 65535"));
         };
         options = options.ports(min..=max);
     }
@@ -789,56 +841,25 @@ unsafe fn write_sized<T>(from: &T, to: *mut T, room: usize) {
     }
 }
 
-/// The size of a report that can be filled; None when there is no report.
-///
-/// # Safety
-///
-/// `report` is NULL or points to a report with the size set.
-unsafe fn report_size(report: *const IcListenerReport) -> Result<Option<usize>, &'static str> {
-    if report.is_null() {
-        return Ok(None);
-    }
-    // SAFETY: not NULL, so that the caller's promise holds.
-    let size = unsafe { (*report).size };
-    if (REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&size) {
-        return Ok(Some(size));
-    }
-    Err("the size of the report is one that no version of this library has")
-}
-
-fn refusal(what: &'static str) -> Error {
-    Error::new(Failure::option(what), Attempts::default(), Duration::ZERO)
-}
-
 fn errno_of(error: &std::io::Error) -> c_int {
     error.raw_os_error().unwrap_or(libc::ENOTRECOVERABLE)
 }
 
 impl IcListenerReport {
-    fn of_opened<S>(opened: &Opened<S>) -> Self {
-        let mut report = Self::of_success(opened.origin, &opened.attempts, opened.elapsed);
-        let how = how_won(opened.origin);
-        set_message(&mut report.message, format_args!("port {} {how}, {} tried", opened.port, opened.attempts.tried()));
-        report
-    }
-
-    fn of_done(done: &Done) -> Self {
-        let mut report = Self::of_success(done.origin, &done.attempts, done.elapsed);
-        match done.attempts.tried() {
-            0 => set_message(&mut report.message, format_args!("the system call needed no help")),
-            tried => set_message(&mut report.message, format_args!("the port {}, {tried} tried", how_won(done.origin))),
-        }
-        report
-    }
-
-    fn of_success(origin: PortOrigin, attempts: &Attempts, elapsed: Duration) -> Self {
+    fn of_success(success: Success, attempts: &Attempts, elapsed: Duration) -> Self {
         let mut report = Self::with_attempts(attempts);
         report.elapsed_ns = nanoseconds(elapsed);
-        report.origin = match origin {
+        report.origin = match success.origin {
             PortOrigin::Free => IcListenerPortOrigin::Free,
             PortOrigin::Reused => IcListenerPortOrigin::Reused,
             PortOrigin::PickedByKernel => IcListenerPortOrigin::PickedByKernel,
         };
+        let (how, tried) = (how_won(success.origin), attempts.tried());
+        match (success.port, tried) {
+            (Some(port), _) => set_message(&mut report.message, format_args!("port {port} {how}, {tried} tried")),
+            (None, 0) => set_message(&mut report.message, format_args!("the system call needed no help")),
+            (None, _) => set_message(&mut report.message, format_args!("the port {how}, {tried} tried")),
+        }
         report
     }
 

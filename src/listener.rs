@@ -22,6 +22,7 @@ pub(crate) struct Won {
 }
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range.
+#[inline(always)]
 pub(crate) fn tcp_listener(
     address: LocalAddress,
     named: Option<Range>,
@@ -104,27 +105,29 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
 /// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a policy forbids all
 /// of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the family: two processes
 /// would end up on one port number.
+#[inline(always)]
 fn on_first_family(
     address: LocalAddress,
     purpose: Purpose,
     attempts: &mut Attempts,
     mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Won, Failure>,
 ) -> Result<Won, Failure> {
-    let mut try_on = |address, attempts: &mut Attempts| {
+    let (mut address, mut fallback) = address.candidates();
+    loop {
         *attempts = Attempts::on(purpose, &address);
-        try_on(address, attempts)
-    };
-    let (first, fallback) = address.candidates();
-    let outcome = match (try_on(first, attempts), fallback) {
-        (Err(failure), Some(fallback)) if failure.no_such_family() || attempts.host_range_is_forbidden() => {
-            try_on(fallback, attempts)
+        let outcome = try_on(address, attempts);
+        let Err(failure) = outcome else {
+            return outcome;
+        };
+        match fallback.take() {
+            Some(other) if failure.no_such_family() || attempts.host_range_is_forbidden() => address = other,
+            _ => return Err(failure.explained()),
         }
-        (outcome, _) => outcome,
-    };
-    outcome.map_err(Failure::explained)
+    }
 }
 
 /// A socket that is non-blocking and close-on-exec from the start.
+#[inline(always)]
 fn open(address: SocketAddr, kind: Type) -> Result<Socket, Failure> {
     let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
     let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))
@@ -156,6 +159,7 @@ impl Listener {
 }
 
 impl Seeker for Listener {
+    #[inline(always)]
     fn socket(&self) -> SockRef<'_> {
         match &self.socket {
             Some(socket) => SockRef::from(socket),
@@ -167,6 +171,7 @@ impl Seeker for Listener {
         self.address
     }
 
+    #[inline(always)]
     fn use_port(&mut self) -> Result<bool, Failure> {
         let socket = self.socket();
         if !listen(&socket, self.backlog)? {

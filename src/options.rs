@@ -32,7 +32,6 @@ pub struct Options<'a> {
     backlog: i32,
     ports: Option<RangeInclusive<u16>>,
     listen_retries: u32,
-    timed: bool,
 }
 
 /// A socket, its port, and how it was won.
@@ -55,13 +54,7 @@ pub struct Opened<S> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self {
-            address: None,
-            backlog: DEFAULT_BACKLOG,
-            ports: None,
-            listen_retries: DEFAULT_LISTEN_RETRIES,
-            timed: true,
-        }
+        Self { address: None, backlog: DEFAULT_BACKLOG, ports: None, listen_retries: DEFAULT_LISTEN_RETRIES }
     }
 }
 
@@ -100,12 +93,6 @@ impl<'a> Options<'a> {
         self
     }
 
-    /// Whether the clock is asked how long the call takes: a hundredth of a call that nobody reads the report of.
-    pub(crate) fn timed(mut self, timed: bool) -> Self {
-        self.timed = timed;
-        self
-    }
-
     /// Opens a TCP listener.
     ///
     /// The socket is non-blocking, close-on-exec, listening, and alone on its port. SO_REUSEADDR is set on it, so that the
@@ -119,9 +106,7 @@ impl<'a> Options<'a> {
     /// this host's, EINVAL for options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report,
     /// such as EMFILE.
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
-        self.open(|address, named, attempts| {
-            listener::tcp_listener(address, named, self.backlog, self.listen_retries, attempts)
-        })
+        opened(|attempts| self.win_tcp(attempts))
     }
 
     /// Opens a UDP socket.
@@ -133,7 +118,18 @@ impl<'a> Options<'a> {
     ///
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
-        self.open(listener::udp_socket)
+        opened(|attempts| self.win_udp(attempts))
+    }
+
+    #[inline(always)]
+    pub(crate) fn win_tcp(&self, attempts: &mut Attempts) -> Result<Won, Failure> {
+        let (address, named) = self.validated()?;
+        listener::tcp_listener(address, named, self.backlog, self.listen_retries, attempts)
+    }
+
+    pub(crate) fn win_udp(&self, attempts: &mut Attempts) -> Result<Won, Failure> {
+        let (address, named) = self.validated()?;
+        listener::udp_socket(address, named, attempts)
     }
 
     /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
@@ -162,22 +158,7 @@ impl<'a> Options<'a> {
         census::take(Transport::Tcp, address, &ports)
     }
 
-    fn open<S: From<Socket>>(
-        &self,
-        acquire: impl FnOnce(LocalAddress, Option<Range>, &mut Attempts) -> Result<Won, Failure>,
-    ) -> Result<Opened<S>, Error> {
-        let start = self.timed.then(Instant::now);
-        let mut attempts = Attempts::default();
-        let won = self.validated().and_then(|(address, named)| acquire(address, named, &mut attempts));
-        let elapsed = start.map_or(Duration::ZERO, |start| start.elapsed());
-        match won {
-            Ok(Won { socket, family, port, origin }) => {
-                Ok(Opened { socket: socket.into(), port, family, origin, attempts, elapsed })
-            }
-            Err(failure) => Err(Error::new(failure, attempts, elapsed)),
-        }
-    }
-
+    #[inline(always)]
     fn validated(&self) -> Result<(LocalAddress, Option<Range>), Failure> {
         if self.backlog < 0 {
             return Err(Failure::option("the backlog is negative"));
@@ -185,6 +166,7 @@ impl<'a> Options<'a> {
         Ok((self.local_address()?, self.ports.as_ref().map(named_ports).transpose()?))
     }
 
+    #[inline(always)]
     fn local_address(&self) -> Result<LocalAddress, Failure> {
         let Some(text) = self.address else {
             return Ok(LocalAddress::Wildcard);
@@ -193,6 +175,20 @@ impl<'a> Options<'a> {
             Unusable::Text(what) => Failure::bad_address(what, text),
             Unusable::Lookup(error) => Failure::refused(Step::Socket, error),
         })
+    }
+}
+
+/// Adds to what was won what was tried, and how long it took.
+fn opened<S: From<Socket>>(win: impl FnOnce(&mut Attempts) -> Result<Won, Failure>) -> Result<Opened<S>, Error> {
+    let start = Instant::now();
+    let mut attempts = Attempts::default();
+    let won = win(&mut attempts);
+    let elapsed = start.elapsed();
+    match won {
+        Ok(Won { socket, family, port, origin }) => {
+            Ok(Opened { socket: socket.into(), port, family, origin, attempts, elapsed })
+        }
+        Err(failure) => Err(Error::new(failure, attempts, elapsed)),
     }
 }
 

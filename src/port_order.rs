@@ -7,9 +7,9 @@
 //! visits each of them once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::port_range::{Ports, Range};
+use crate::sys;
 
 /// How many ports of one parity are tried before the other parity has its turn.
 ///
@@ -54,7 +54,7 @@ impl<'a> PortOrder<'a> {
     /// The order for a call that draws nothing else.
     pub(crate) fn for_this_call(ports: &'a Ports) -> Self {
         let mut randoms = Randoms::for_this_call();
-        randoms.tell_process();
+        randoms.tell_apart();
         Self::new(ports, randoms.next())
     }
 
@@ -137,27 +137,26 @@ fn below(random: u32, bound: u32) -> u32 {
 pub(crate) struct Randoms(u64);
 
 impl Randoms {
-    /// From the clock, the stack and a counter of calls: they differ between calls and threads, and between processes as far
-    /// as the clock does.
+    /// From the clock and the stack: they differ between calls, threads and processes as far as the clock does.
     pub(crate) fn for_this_call() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::at(since_epoch.as_nanos() as u64)
+        Self::at(sys::clock_nanoseconds())
     }
 
     fn at(nanoseconds: u64) -> Self {
-        static CALLS: AtomicU32 = AtomicU32::new(0);
         let on_this_stack = 0u8;
-        Self(
-            mix(nanoseconds)
-                ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64)
-                ^ mix(CALLS.fetch_add(1, Ordering::Relaxed).into()),
-        )
+        Self(mix(nanoseconds) ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64))
     }
 
-    /// Makes them differ between processes also where the clock ticks in milliseconds, and children of one parent would
-    /// follow each other from port to port. getpid(2) is a system call, which a call that wins its first port is spared.
-    pub(crate) fn tell_process(&mut self) {
-        self.0 = mix(self.0 ^ mix(std::process::id().into()));
+    /// Makes them differ also where the clock ticks in milliseconds: or else children of one parent would follow each other
+    /// from port to port. A call that wins its first port is spared this. getpid(2) is a system call, and the counter, in a
+    /// forked child, a page to copy.
+    pub(crate) fn tell_apart(&mut self) {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        self.add(std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
+    }
+
+    fn add(&mut self, process: u32, call: u32) {
+        self.0 = mix(self.0 ^ mix(process.into())) ^ mix(call.into());
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -230,20 +229,23 @@ mod tests {
     }
 
     #[test]
-    fn calls_have_different_seeds_although_the_clock_stands_still() {
-        let drawn: HashSet<u64> = (0..100).map(|_| Randoms::at(7).next()).collect();
-        assert_eq!(drawn.len(), 100);
+    fn calls_are_told_apart_although_the_clock_stands_still() {
+        let drawn = |_| {
+            let mut randoms = Randoms::at(7);
+            randoms.tell_apart();
+            randoms.next()
+        };
+        assert_eq!((0..100).map(drawn).collect::<HashSet<u64>>().len(), 100);
     }
 
     #[test]
-    fn processes_have_different_seeds_although_all_else_is_the_same() {
-        let mut here = Randoms(7);
-        here.tell_process();
-        assert_ne!(here.next(), Randoms(7).next());
-        let elsewhere = Randoms(mix(7 ^ mix(u64::from(std::process::id()) + 1))).next();
-        let mut again = Randoms(7);
-        again.tell_process();
-        assert_ne!(again.next(), elsewhere);
+    fn processes_are_told_apart_although_all_else_is_the_same() {
+        let drawn = |process| {
+            let mut randoms = Randoms(7);
+            randoms.add(process, 0);
+            randoms.next()
+        };
+        assert_eq!((0..100).map(drawn).collect::<HashSet<u64>>().len(), 100);
     }
 
     #[test]

@@ -60,9 +60,9 @@ pub(crate) fn believed_host_range() -> Option<Range> {
     }
 }
 
-/// Whether that was read in this process.
-pub(crate) fn host_range_was_read() -> bool {
-    BELIEVED.load(Ordering::Relaxed) != NOT_READ
+/// The same, unless it was not read in this process.
+pub(crate) fn known_host_range() -> Option<Range> {
+    believed_host_range().filter(|_| BELIEVED.load(Ordering::Relaxed) != NOT_READ)
 }
 
 /// The kernel picked a port outside its window: the next call has to read the range.
@@ -147,6 +147,11 @@ impl Ports {
     /// The number of ports that may be used.
     pub(crate) fn usable(&self) -> u32 {
         self.usable
+    }
+
+    /// Whether it is one of these ports.
+    pub(crate) fn may_be_named(&self, port: u16) -> bool {
+        self.range.contains(port) && !self.is_reserved(port)
     }
 
     pub(crate) fn is_reserved(&self, port: u16) -> bool {

@@ -17,10 +17,10 @@
 //!
 //! # The plan for a listener
 //!
-//! 1. **Search exclusively.** The kernel looks for a port that nobody holds: first at single ports drawn at random, then in
-//!    a window. Nobody can race us on a port we get this way, and we take it from nobody: a program that has bound a port
-//!    and is about to listen on it keeps it. Once we listen, SO_REUSEADDR is set after all; accepted connections inherit
-//!    it, and the TIME_WAITs they leave can then be taken by the next listener.
+//! 1. **Search exclusively.** The kernel looks for a port that nobody holds: first at a port drawn at random, where most
+//!    calls end, then at a few more, then in windows. Nobody can race us on a port we get this way, and we take it from
+//!    nobody: a program that has bound a port and is about to listen on it keeps it. Once we listen, SO_REUSEADDR is set
+//!    after all; accepted connections inherit it, and the TIME_WAITs they leave can then be taken by the next listener.
 //!    The windows are drawn from the range that was seen last, or Linux's default. Whether that is right, the kernel says:
 //!    it gives the port that was asked for, or one of its own range. So nothing is read from /proc on this way.
 //! 2. **Share one port.** When all of those were taken, free ports are rare or gone. One port is asked for with
@@ -59,9 +59,10 @@ use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, PortOrigin};
 
-/// The windows of the first search, in ports. Single ports are drawn from all over the range, which finds a free one where
-/// listeners stand in long rows; windows find one where few are free, at half the cost for each port.
-const FIRST_SEARCH: [u32; 7] = [1, 1, 1, 1, 8, 8, 8];
+/// The windows of the first search, in ports, after the first port was refused. Single ports are drawn from all over the
+/// range, which finds a free one where listeners stand in long rows; windows find one where few are free, at half the cost
+/// for each port.
+const FIRST_SEARCH: [u32; 6] = [1, 1, 1, 8, 8, 8];
 
 /// The windows of the wider search: enough to find one free port in a hundred nine times in ten, and in many places, because
 /// a wide window in a row of listeners is all held.
@@ -73,8 +74,8 @@ const PROBES: usize = 16;
 /// A range of so many ports is searched whole before a port is shared, and looked at twice before giving up.
 const SMALL_RANGE: u32 = 64;
 
-/// A search in a window takes microseconds. One that takes longer was made in the whole range, because the window was
-/// outside it; then the range has to be read. (The first search is not timed: most calls make no other.)
+/// The search of a window takes microseconds. One that takes longer was made in the whole range, because the window is
+/// outside it: then the range is read, and no more windows are searched in this one.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// After so many refusals for want of privilege and nothing else, port 0 is asked for before the rest.
@@ -110,6 +111,10 @@ pub(crate) trait Seeker {
 
 /// Gives the socket a port, of `named` or else of the host's range, and uses it. Says how the port was won, and which it is
 /// where that is known.
+///
+/// (`#[inline(always)]`, here and where this is called, makes one piece of code of the way of a call that wins its first
+/// port. In a forked child each page of code is a page fault: docs/why.md has the figures.)
+#[inline(always)]
 pub(crate) fn win_a_port(
     seeker: &mut impl Seeker,
     named: Option<Range>,
@@ -118,7 +123,7 @@ pub(crate) fn win_a_port(
     let mut hunt = Hunt::new(seeker, attempts);
     let origin = match named {
         Some(range) => {
-            hunt.randoms.tell_process();
+            hunt.randoms.tell_apart();
             let ports = Ports::exactly(range);
             hunt.attempts.in_named_range();
             hunt.attempts.begin_pass(&ports);
@@ -140,7 +145,7 @@ pub(crate) fn share_a_port(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let mut hunt = Hunt::new(seeker, attempts);
-    hunt.randoms.tell_process();
+    hunt.randoms.tell_apart();
     hunt.attempts.begin_pass(ports);
     let order = PortOrder::new(ports, hunt.randoms.next());
     hunt.sweep(ports, order, Host::IsNotAsked)
@@ -178,13 +183,40 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Self { seeker, attempts, randoms: Randoms::for_this_call(), sharing: false, port: None }
     }
 
+    #[inline(always)]
     fn in_host_range(&mut self) -> Result<PortOrigin, Failure> {
-        let (search, range) = self.search_exclusively()?;
+        let mut search = Search::Taken;
+        if let Some(range) = port_range::believed_host_range() {
+            if range.span() > SMALL_RANGE {
+                let window = port_order::single(range, self.randoms.next());
+                search = self.search_in(window)?;
+            }
+        }
+        match search {
+            Search::Won => Ok(PortOrigin::Free),
+            refused => self.in_crowded_range(refused),
+        }
+    }
+
+    /// What follows when the first port was refused, or none could be guessed. Few calls come here.
+    #[cold]
+    #[inline(never)]
+    fn in_crowded_range(&mut self, refused: Search) -> Result<PortOrigin, Failure> {
+        self.randoms.tell_apart();
+        let (mut search, range) = match refused {
+            Search::Impossible => (refused, None),
+            _ => self.search_exclusively()?,
+        };
+        if let (Search::Taken, Some(range)) = (&search, range.filter(|range| range.span() > SMALL_RANGE)) {
+            if self.share_one(range)? {
+                return Ok(PortOrigin::Reused);
+            }
+            search = self.search_windows(range, &WIDER_SEARCH)?.unwrap_or(Search::Taken);
+        }
         if let Search::Won = search {
             return Ok(PortOrigin::Free);
         }
-        self.randoms.tell_process();
-        let ports = match self.host_ports(range)? {
+        let ports = match self.host_ports()? {
             Ok(ports) => ports,
             Err(unreadable) => {
                 self.attempts.unreadable = Some(unreadable);
@@ -194,78 +226,69 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         self.attempts.begin_pass(&ports);
         let mut order = PortOrder::new(&ports, self.randoms.next());
         let won = match search {
-            Search::Taken if ports.range().span() > SMALL_RANGE => {
-                self.share_one_or_search_wider(&ports, &mut order)?
-            }
             Search::Impossible => self.name_exclusively(&ports, &mut order)?,
             _ => None,
         };
         won.map_or_else(|| self.sweep(&ports, order, Host::MayBeAsked), Ok)
     }
 
-    /// Step 1. Also gives the host's range when it had to be read.
+    /// The rest of step 1. Also gives the range it was made in, if that may be the host's.
     fn search_exclusively(&mut self) -> Result<(Search, Option<Range>), Failure> {
-        let mut read = None;
-        let mut range = match port_range::believed_host_range() {
-            Some(range) => range,
-            None => match port_range::read_host_range() {
-                Ok(range) => *read.insert(range),
-                Err(_) => return Ok((Search::Impossible, None)),
-            },
+        let known = port_range::known_host_range().map_or_else(port_range::read_host_range, Ok);
+        let Ok(range) = known else {
+            return Ok((Search::Impossible, None));
         };
-        for (refused, width) in FIRST_SEARCH.into_iter().enumerate() {
-            if range.span() <= SMALL_RANGE {
-                return Ok((self.search_in(range)?, read));
-            }
-            if refused == 1 {
-                self.randoms.tell_process();
-            }
-            let window = match width {
-                1 => port_order::single(range, self.randoms.next()),
-                width => port_order::window(range, width, self.randoms.next()),
-            };
-            let asked_at = (refused > 0).then(Instant::now);
-            match self.search_in(window)? {
-                Search::Taken => {}
-                ended => return Ok((ended, read)),
-            }
-            if asked_at.is_some_and(|asked_at| asked_at.elapsed() > PATIENCE) {
-                break;
-            }
-            if !port_range::host_range_was_read() {
-                match port_range::read_host_range() {
-                    Ok(host_range) => range = *read.insert(host_range),
-                    Err(_) => break,
-                }
-            }
+        if range.span() <= SMALL_RANGE {
+            return Ok((self.search_in(range)?, Some(range)));
         }
-        Ok((Search::Taken, read))
+        match self.search_windows(range, &FIRST_SEARCH)? {
+            Some(search) => Ok((search, Some(range))),
+            None => Ok((Search::Taken, None)),
+        }
     }
 
-    /// Steps 2 and 3.
-    fn share_one_or_search_wider(
-        &mut self,
-        ports: &Ports,
-        order: &mut PortOrder<'_>,
-    ) -> Result<Option<PortOrigin>, Failure> {
-        let Some(port) = order.next() else {
-            return Ok(None);
-        };
-        self.share(true)?;
-        if self.ask_for(port)? {
-            return Ok(Some(PortOrigin::Reused));
-        }
-        self.share(false)?;
-        for width in WIDER_SEARCH {
-            let window = port_order::window(ports.range(), width, self.randoms.next());
-            if let Search::Won = self.search_in(window)? {
-                return Ok(Some(PortOrigin::Free));
+    /// Searches windows of these widths. None when that took so long that they must be outside the host's range.
+    fn search_windows(&mut self, range: Range, widths: &[u32]) -> Result<Option<Search>, Failure> {
+        let begun = Instant::now();
+        for &width in widths {
+            let random = self.randoms.next();
+            let window = match width {
+                1 => port_order::single(range, random),
+                _ => port_order::window(range, width, random),
+            };
+            match self.search_in(window)? {
+                Search::Taken => {}
+                ended => return Ok(Some(ended)),
+            }
+            if begun.elapsed() > PATIENCE {
+                return Ok(None);
             }
         }
-        Ok(None)
+        Ok(Some(Search::Taken))
+    }
+
+    /// Step 2. Only /proc knows whether a port that was named is reserved, or whether the range is another one by now. It is
+    /// read when the port is ours, and before it is used: most ports that are refused so far are refused here as well.
+    fn share_one(&mut self, range: Range) -> Result<bool, Failure> {
+        let port = port_order::single(range, self.randoms.next()).min();
+        self.share(true)?;
+        if self.bind(port)? == Answer::Ours {
+            if let Some(ports) = read_host_ports().ok().filter(|ports| ports.may_be_named(port)) {
+                // When it is lost, the sweep asks for it again, and counts it.
+                if self.use_port(true)? {
+                    self.attempts.begin_pass(&ports);
+                    self.attempts.count(Answer::Ours);
+                    return Ok(true);
+                }
+            }
+            self.renew()?;
+        }
+        self.share(false)?;
+        Ok(false)
     }
 
     /// Has the kernel look for a port that nobody holds in a window of the host's range.
+    #[inline(always)]
     fn search_in(&mut self, window: Range) -> Result<Search, Failure> {
         if !set_window(&self.seeker.socket(), Some(window)) {
             return Ok(Search::Impossible);
@@ -412,14 +435,13 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(None)
     }
 
-    /// The host's ports that may be named, as they are now. What is missing for a moment is asked for twice, the second time
-    /// with the socket's own descriptor to spare. An error of the seeker's is the outer one.
-    fn host_ports(&mut self, range: Option<Range>) -> Result<Result<Ports, Unreadable>, Failure> {
-        let read = || range.map_or_else(port_range::read_host_range, Ok).and_then(Ports::not_reserved);
-        match read() {
+    /// The host's ports that may be named. What is missing for a moment is asked for twice, the second time with the socket's
+    /// own descriptor to spare. An error of the seeker's is the outer one.
+    fn host_ports(&mut self) -> Result<Result<Ports, Unreadable>, Failure> {
+        match read_host_ports() {
             Err(unreadable) if unreadable.is_momentary() => {
                 let lent = self.seeker.lend_descriptor();
-                let ports = read();
+                let ports = read_host_ports();
                 if lent {
                     self.renew()?;
                 }
@@ -440,6 +462,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         if self.sharing { allow_reuse(&self.seeker.socket(), true) } else { Ok(()) }
     }
 
+    #[inline(always)]
     fn use_port(&mut self, again: bool) -> Result<bool, Failure> {
         let used = self.seeker.use_port()?;
         if !used {
@@ -449,6 +472,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
     }
 
     /// Asks for a port. After a refusal the socket is as it was, and can ask for another one.
+    #[inline(always)]
     fn bind(&mut self, port: u16) -> Result<Answer, Failure> {
         let answer = bind(&self.seeker.socket(), self.seeker.address(), port)?;
         if answer == Answer::Forbidden && is_bound(&self.seeker.socket()) {
@@ -456,6 +480,11 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         }
         Ok(answer)
     }
+}
+
+/// The host's ports that may be named, as they are now.
+fn read_host_ports() -> Result<Ports, Unreadable> {
+    port_range::read_host_range().and_then(Ports::not_reserved)
 }
 
 /// Asks for a port. Unless [`is_bound`] says otherwise, a socket that was refused is as it was, and can ask for another one.
@@ -478,6 +507,7 @@ fn refusal(error: io::Error, address: SocketAddr) -> Result<Answer, Failure> {
 }
 
 /// Whether the socket listens now. If not, another one listens on its port.
+#[inline(always)]
 pub(crate) fn listen(socket: &SockRef<'_>, backlog: i32) -> Result<bool, Failure> {
     match socket.listen(backlog) {
         Ok(()) => Ok(true),
@@ -496,11 +526,15 @@ pub(crate) fn set_window(socket: &SockRef<'_>, window: Option<Range>) -> bool {
     sys::set_option(socket.as_fd(), libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &OptionValue::number(ends)).is_ok()
 }
 
+#[inline(always)]
 pub(crate) fn allow_reuse(socket: &SockRef<'_>, allow: bool) -> Result<(), Failure> {
-    socket.set_reuse_address(allow).map_err(|error| Failure::refused(Step::Setsockopt, error))
+    let value = OptionValue::number(allow.into());
+    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &value)
+        .map_err(|error| Failure::refused(Step::Setsockopt, error))
 }
 
 /// The port a socket has; an error when it has none.
+#[inline(always)]
 pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
     let address = socket.local_addr().map_err(|error| Failure::refused(Step::Getsockname, error))?;
     let port = address.as_socket().map_or(0, |address| address.port());

@@ -188,6 +188,14 @@ pub(crate) fn set_errno(value: c_int) {
     unsafe { *libc::__errno_location() = value };
 }
 
+/// The nanoseconds of the monotonic clock, for what differs from call to call.
+pub(crate) fn clock_nanoseconds() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes a timespec and nothing else. It cannot fail: every kernel has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
 /// The CPU time that the calling thread has used so far.
 pub(crate) fn thread_cpu_time() -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();

@@ -120,6 +120,8 @@ forget_family(int family)
 		model.fates[model.names[--model.named]] = NOT_ASKED;
 	model.in_use = model.forbidden = 0;
 	model.window_ports = 0;
+	model.searched = false;
+	model.shared_one = 0;
 	model.picks_in_use = model.picks_forbidden = 0;
 	memset(&model.last_given, 0, sizeof(model.last_given));
 	model.last_window = 0;
@@ -503,7 +505,13 @@ note_answer(const Recorded *call, int fd, int result)
 		model.picks_forbidden += forbidden;
 	}
 	else if (call->port == 0)
+	{
 		model.window_ports += in_use && model.named == 0 ? span : 0;
+		model.searched = true;
+	}
+	/* It does not count unless it is used: the pass asks for it again. */
+	else if (model.searched && model.shared_one == 0)
+		model.shared_one = call->port;
 	else if (model.fates[call->port] == NOT_ASKED)
 	{
 		model.names[model.named++] = call->port;
@@ -666,6 +674,7 @@ __wrap_open64(const char *path, int flags, mode_t mode)
 		file.text = file.of_ipv6 ? net_tcp6 : net_tcp;
 	}
 
+	model.searched = false;
 	call = record(OPEN, 'o', 0);
 	call->of_reserved = file.of_reserved;
 	call->of_ipv6 = file.of_ipv6;

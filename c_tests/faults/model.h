@@ -143,6 +143,8 @@ typedef struct Model
 	int			in_use;
 	int			forbidden;
 	int			window_ports;	/* in windows without a port for us */
+	bool		searched;		/* a window, and nothing was read since */
+	int			shared_one;		/* the name that is asked for then */
 	int			picks_in_use;	/* bind() to port 0, without a window */
 	int			picks_forbidden;
 	Recorded	last_given;		/* the last bind() that was not refused */
