@@ -1,5 +1,5 @@
 --
--- bind(), listen() and connect() on sockets of the backend's own
+-- bind(), listen() and connect() on sockets that the backend made
 --
 SELECT dblink_connect('other', format('dbname=%s host=%s port=%s', current_database(),
 									  split_part(current_setting('unix_socket_directories'), ',', 1),
