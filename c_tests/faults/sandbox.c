@@ -2,7 +2,7 @@
  * sandbox.c
  *		Policies around the process: Landlock, programs of a cgroup,
  *		seccomp filters. They refuse some ports, or all names, or a family,
- *		with errnos of their own. Or they change the port.
+ *		with other errnos. Or they change the port.
  */
 #define _GNU_SOURCE
 
@@ -45,7 +45,7 @@ extern int	__wrap_setsockopt(int fd, int level, int name, const void *value,
 
 static int	bind_calls;
 static bool no_windows;			/* as before Linux 6.3 */
-static bool denied_late;		/* bound, and EPERM all the same */
+static bool denied_late;		/* bound, and then EPERM */
 static int	permitted_late;		/* except this port */
 
 int

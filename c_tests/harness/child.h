@@ -41,7 +41,7 @@ extern ChildOutcome run_in_child(void (*body) (void *argument), void *argument,
 #define require(condition, ...) \
 	((condition) ? (void) 0 : fail_child(__FILE__, __LINE__, __VA_ARGS__))
 
-/* The same, with messages of their own. */
+/* The same, with their own messages. */
 #define expect(condition) \
 	require(condition, "not so: %s (errno %d, %s)", #condition, errno, \
 			strerror(errno))

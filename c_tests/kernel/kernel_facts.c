@@ -1,7 +1,7 @@
 /*
  * kernel_facts.c
- *		Asks the running kernel what this library's strategy rests on: who may
- *		bind which port, and what bind(), listen() and SO_REUSEADDR do.
+ *		Asks the running kernel for the rules that the strategy depends on:
+ *		who may bind which port, and what bind(), listen() and SO_REUSEADDR do.
  *
  * Each question has its own network namespace, and asks for port PORT with
  * IPv6 wildcard sockets unless it says otherwise. For "bind(0)" PORT is the
@@ -125,7 +125,7 @@ answer_to(int error)
 	return error == 0 ? "ok" : error == EADDRINUSE ? "no" : strerror(error);
 }
 
-/* For want of a port, connect() has an errno of its own. */
+/* Without a port, connect() has another errno than bind(). */
 static const char *
 answer_to_connect(int error)
 {
@@ -762,7 +762,7 @@ see_own_time_wait(int reuse, int timestamps, bool named)
 	close_into_time_wait(outgoing_connection(AT_ONCE));
 	set_port_range(PORT, PORT);
 
-	/* It is a second that has to pass, and clocks tick in whole ones. */
+	/* A second must pass, and the clocks tick in seconds. */
 	if (reuse != 0)
 		usleep(2100 * 1000);
 	see("%s", answer_to_connect(connect_from(named ? PORT : 0, SERVER_PORT)));

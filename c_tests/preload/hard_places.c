@@ -131,7 +131,7 @@ on_signal(int number)
 	act();
 }
 
-/* A handler with a stack of its own. */
+/* A handler with its own stack. */
 static void
 signal_handler(void)
 {

@@ -216,9 +216,9 @@ long_lists_of_reserved_ports_are_read_whole(void **state)
 }
 
 /*
- * A call looks at PARITY_BLOCK odd offsets before an even one. So the first
- * few calls must find an odd one, in small ranges in any order, and in large
- * ones because eight of eight are never among the few that are held.
+ * A call looks at PARITY_BLOCK odd offsets before an even one. In a small range
+ * the first few calls must find an odd one in any order. In a large range they
+ * must too: the eight are never all among the few that are held.
  */
 static void
 take_odd_offsets_first(void *argument)

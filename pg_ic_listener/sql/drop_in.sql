@@ -5,7 +5,7 @@ SELECT dblink_connect('other', format('dbname=%s host=%s port=%s', current_datab
 									  split_part(current_setting('unix_socket_directories'), ',', 1),
 									  current_setting('port')));
 
--- Rows come through, whoever finds the port.
+-- Rows come through, by the library's calls and by the system's.
 CREATE FUNCTION gather(address text, listen_plain boolean, connect_plain boolean) RETURNS TABLE (rows bigint, last text)
 LANGUAGE plpgsql AS $$
 DECLARE

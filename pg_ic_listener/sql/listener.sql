@@ -25,7 +25,7 @@ FROM ic_listener_open_udp(address => '::1',
 SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range
 FROM ic_listener_open_tcp(NULL, NULL, NULL, NULL, NULL);
 
--- The backlog is the one asked for: it and one more are taken, the next has to wait.
+-- The backlog is the one asked for: it and one more are taken, the next must wait.
 BEGIN;
 SELECT port FROM ic_listener_open_tcp(port_min => 7002, port_max => 7002,
 									  backlog => 2);
