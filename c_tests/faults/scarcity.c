@@ -1,8 +1,7 @@
 /*
  * scarcity.c
- *		Descriptors, kernel memory, stack and luck run short: the call
- *		still finds a port where there is one, or the message says what was
- *		missing.
+ *		Descriptors, kernel memory, stack and luck run short: the call still
+ *		finds a port where there is one, or the message says what was missing.
  */
 #define _GNU_SOURCE
 

@@ -1,7 +1,6 @@
 /*
  * crowded.c
- *		A host whose ports are all taken, and the calls that still find
- *		one.
+ *		A host whose ports are all taken, and the calls that still find one.
  */
 #define _GNU_SOURCE
 
