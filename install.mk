@@ -1,7 +1,7 @@
 # make install     libraries, header, ic_listener.pc and man pages below $(DESTDIR)$(PREFIX)
 # make uninstall   removes exactly what install put there, and the directories it made; give it the same variables
 #
-# Included by the Makefile at the top. Building is library.mk's, so that `make && sudo make install` needs no Cargo for root.
+# Included by the Makefile at the top. library.mk builds, so that `make && sudo make install` needs no Cargo for root.
 
 PREFIX = /usr/local
 LIBDIR = $(PREFIX)/lib
@@ -12,11 +12,11 @@ MANDIR = $(PREFIX)/share/man
 INSTALL ?= install
 
 MAN_PAGES := $(notdir $(wildcard man/*.3))
-# PAGE/ALIAS.3 for the functions that a page names beside its own. Their pages are a line that points to it.
+# PAGE/ALIAS.3 for the other functions of a page. Their pages are one line that points to it.
 MAN_ALIASES := $(shell for page in $(MAN_PAGES); do \
 	sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \([a-z_]*\).*/\1.3/p' man/$$page | grep -vFx $$page | sed "s|^|$$page/|"; done)
 
-# A prefix may have a space in it: the recipes have these from their environment.
+# A prefix may have a space in it: the recipes take these from their environment.
 install uninstall install-directories remove-files: export IC_DESTDIR = $(DESTDIR)
 install uninstall install-directories remove-files: export IC_PREFIX = $(PREFIX)
 install uninstall install-directories remove-files: export IC_LIBDIR = $(LIBDIR)
@@ -35,8 +35,8 @@ define CHECK_DIRECTORIES
 done
 endef
 
-# The quotes are for a prefix with a space in it. What starts with MADE are the directories that install made, the innermost
-# first; it adds to those of the last time.
+# The quotes are for a prefix with a space in it. MADE... are the directories that install made, the innermost first; it
+# adds to those of the last time.
 define PC_FILE
 in_prefix() { case $$1 in "$$IC_PREFIX"/*) printf '$${prefix}%s' "$${1#"$$IC_PREFIX"}" ;; *) printf '%s' "$$1" ;; esac; }; \
 printf '%s\n' \
@@ -80,7 +80,7 @@ install: install-directories
 	done
 	$(RENEW_LINKER_CACHE)
 
-# Only where the dynamic linker looks by itself: a prefix of one's own is not in its cache.
+# Only where the dynamic linker looks by default: other prefixes are not in its cache.
 define RENEW_LINKER_CACHE
 @PATH=$$PATH:/usr/sbin:/sbin; \
 if [ -z "$$IC_DESTDIR" ] && [ "$$(id -u)" = 0 ] && ldconfig -v -N -X 2>/dev/null | grep -qF "$$IC_LIBDIR:"; then \

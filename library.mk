@@ -1,8 +1,8 @@
 # The C library, static and shared, in target/lib. Included by the Makefile at the top.
 #
-# Cargo works for it in a directory of its own, by a profile of its own (c-library in Cargo.toml), so that no other command
-# of Cargo's and no setting for all of one's projects changes what is made. What Cargo makes is taken away from there: there
-# is one libic_listener.a to be found. Each library appears under its name when it is ready.
+# Cargo builds it in a separate directory with a separate profile (c-library in Cargo.toml), so that no other command of
+# Cargo's and no user's setting changes it. What Cargo makes is removed there, so that there is one libic_listener.a.
+# Each library gets its name when it is ready.
 
 LIB_DIR = target/lib
 MAKE_DIR = target/make
@@ -10,11 +10,11 @@ OBJECT = $(LIB_DIR)/ic_listener.o
 STATIC_LIB = $(LIB_DIR)/libic_listener.a
 SHARED_LIB = $(LIB_DIR)/libic_listener.so
 
-# For a test: the library with a bug, which panics in every call (and what follows the panic is unused).
+# For a test: the library with a bug, which panics in every call. (What follows the panic is unused.)
 PANICKING_OBJECT = target/panicking/panicking.o
 PANICKING_LIB = target/panicking/libpanicking.a
 
-# Named here, so that whoever installs as another user need not have Cargo.
+# Listed here, so that a user who only installs needs no Cargo.
 SOURCES = $(wildcard src/*.rs src/*/*.rs) Cargo.toml Cargo.lock library.mk one_object.sh
 
 CARGO ?= cargo
@@ -28,7 +28,7 @@ RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1/p' Cargo.toml)
 # The structs carry their size and grow at their end, so that a library of the same major version serves older callers.
 SONAME = libic_listener.so.$(firstword $(subst ., ,$(VERSION)))
 
-# What an old Cargo itself says is about editions.
+# An old Cargo only complains about editions.
 define CHECK_RUST
 @found=$$("$${RUSTC:-rustc}" --version 2>/dev/null | sed 's/^rustc \([0-9.]*\).*/\1/'); \
 if ! command -v $(firstword $(CARGO)) >/dev/null || \
@@ -45,8 +45,8 @@ if ! command -v $(firstword $(CARGO)) >/dev/null || \
 fi
 endef
 
-# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence the one crate type. Incremental compilation
-# excludes it. The target is named because a configuration might name another.
+# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence the one crate type. Incremental
+# compilation excludes it. The target is named because a configuration might name another.
 #
 # $(call ONE_OBJECT,DIRECTORY,FURTHER OPTIONS OF RUSTC)
 define ONE_OBJECT
@@ -76,7 +76,7 @@ $(OBJECT): $(SOURCES)
 $(STATIC_LIB): $(OBJECT)
 	$(ARCHIVE)
 
-# What the object shows, the shared library exports.
+# The shared library exports what the object shows.
 $(SHARED_LIB): $(OBJECT)
 	@$(CC) -shared -s $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $<
 	@ln -sf $(@F) $(@D)/$(SONAME) && mv -f $@.new $@

@@ -1,7 +1,7 @@
 /*
  * demo.c
  *		Gets an interconnect listener and talks to itself through it, over
- *		IPv4 and over IPv6.
+ *		IPv4 and IPv6.
  */
 #include <arpa/inet.h>
 #include <errno.h>

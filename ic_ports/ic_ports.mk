@@ -9,7 +9,7 @@ all: ic_ports
 
 ic_ports: $(IC_PORTS)
 
-# By a profile of its own, in the library's place, and for a target that is named, as in library.mk.
+# With its own profile, in the library's directory and for a named target, as in library.mk.
 $(IC_PORTS): $(SOURCES) $(IC_PORTS_SOURCES)
 	$(CHECK_RUST)
 	@echo 'building $@'

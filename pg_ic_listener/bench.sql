@@ -1,11 +1,10 @@
 -- One call of the benchmark: a listener, a connection to it, a row through
--- it, and all closed again, the listener's side first: the TIME_WAIT stays on
--- the listener's port.
+-- it, and all closed again, the listener's side first, so that the TIME_WAIT
+-- is on the listener's port.
 --
--- The outgoing socket has an address and a port to itself, outside the range
--- and never used twice: outgoing connections take none of the ports that are
--- fought for, and what comes out is about listeners only.  Both contenders
--- are treated alike.
+-- Each outgoing socket has its own address and port, outside the range and
+-- used once.  So connections take no port from listeners, and the result is
+-- about listeners only.  It is the same for both contenders.
 CREATE EXTENSION pg_ic_listener;
 CREATE UNLOGGED TABLE calls (client int, call int, failure text, sockets int);
 
@@ -40,9 +39,9 @@ BEGIN
 	INSERT INTO calls VALUES (client, call, failure, ic_open_sockets());
 END $$;
 
--- One exchange between backends whose sockets are their own: a listener, a
--- connection, a row, and all closed again. Either end closes first, by turns,
--- and leaves its port in TIME_WAIT.
+-- One exchange between backends: a listener, a connection, a row, and all
+-- closed again. The ends take turns to close first, which leaves a port in
+-- TIME_WAIT.
 CREATE FUNCTION one_exchange(opener text, client int, call int) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

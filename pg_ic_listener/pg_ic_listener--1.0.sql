@@ -1,7 +1,6 @@
 \echo Use "CREATE EXTENSION pg_ic_listener" to load this file. \quit
 
--- Sockets live until the transaction ends, unless they are closed before.
--- With keep they live until the session ends, whatever becomes of the transaction.
+-- Sockets live until the transaction ends, unless they are closed before; with keep, until the session ends.
 
 CREATE FUNCTION ic_listener_open_tcp(
 	address text DEFAULT NULL,
@@ -31,7 +30,7 @@ CREATE FUNCTION ic_listener_open_udp(
 AS 'MODULE_PATHNAME', 'pg_ic_open_udp' LANGUAGE C;
 
 -- Who holds the TCP ports of the server's ephemeral range, or of the one given; on all addresses, or on one.  Each port is
--- counted once, by its strongest holder, in the order of the columns.  Ports on which nobody was seen are unheld.
+-- counted once, by its strongest holder, in the order of the columns.  Ports without a holder that was seen are unheld.
 CREATE FUNCTION ic_listener_census(
 	address text DEFAULT NULL,
 	port_min integer DEFAULT 0,
@@ -74,8 +73,8 @@ CREATE FUNCTION ic_connect_tcp(
 	OUT local_port integer)
 AS 'MODULE_PATHNAME', 'pg_ic_connect_tcp' LANGUAGE C;
 
--- A socket of the backend's own, with the library's bind(), listen() and
--- connect(), or the system's if plain.
+-- The backend makes the socket, for the library's bind(), listen() and
+-- connect(), or for the system's if plain.
 CREATE FUNCTION ic_drop_in_listen_tcp(
 	address text DEFAULT '0.0.0.0',
 	plain boolean DEFAULT false,

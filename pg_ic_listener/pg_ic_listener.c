@@ -36,12 +36,12 @@
 
 PG_MODULE_MAGIC;
 
-/* Greenplum's code for whatever its interconnect cannot do. */
+/* Greenplum's code for a failure of its interconnect. */
 #define ERRCODE_INTERCONNECTION_ERROR MAKE_SQLSTATE('5', '8', 'M', '0', '1')
 
 /*
- * The longest row.  A length above it is not one of ours: somebody else has
- * found the port.
+ * The longest row.  A greater length is not ours: another program has found
+ * the port.
  */
 #define ROW_MAX (1024 * 1024)
 
@@ -49,9 +49,9 @@ PG_MODULE_MAGIC;
 #define DATAGRAM_MAX PG_UINT16_MAX
 
 /*
- * A socket and who is to close it.  This is what fd.c keeps for AllocateFile():
- * the subtransaction that the socket ends with, or InvalidSubTransactionId for
- * one that is kept until the process ends.
+ * A socket and when it is closed, as fd.c keeps it for AllocateFile(): the
+ * subtransaction that it ends with, or InvalidSubTransactionId for one that
+ * is kept until the process ends.
  */
 typedef struct IcSocket
 {
@@ -128,8 +128,9 @@ at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
 
 /*
  * The kernel would close them too, but late: after the backend has left
- * pg_stat_activity and after its memory is unmapped (do_exit() calls exit_mm()
- * before exit_files()).  Who sees a backend gone may count on its ports.
+ * pg_stat_activity and after its memory is unmapped (do_exit() calls
+ * exit_mm() before exit_files()).  A client that sees a backend gone may
+ * count on its ports.
  */
 static void
 at_process_end(int code, Datum arg)
@@ -139,9 +140,9 @@ at_process_end(int code, Datum arg)
 }
 
 /*
- * Makes an entry for a socket that is yet to be opened, so that nothing can
- * fail between the opening and the accounting.  Whatever fails after it is
- * cleaned up when the transaction aborts.
+ * Makes an entry before its socket is opened, so that nothing can fail
+ * between the opening and the accounting.  After a later failure, the abort
+ * of the transaction cleans up.
  */
 static IcSocket *
 new_socket(bool stream)
@@ -203,8 +204,8 @@ socket_error(const char *message, const char *step)
 }
 
 /*
- * Waits until the socket is ready, or until somebody wants something else of
- * this backend.  The caller tries again whatever the reason.
+ * Waits until the socket is ready, or the backend is wanted for something
+ * else.  The caller tries again in both cases.
  */
 static void
 wait_for_socket(IcSocket *sock, int event)
@@ -473,7 +474,7 @@ pg_ic_accept(PG_FUNCTION_ARGS)
 						   SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (sock->fd >= 0)
 			PG_RETURN_INT32(sock->fd);
-		/* The other end may have given up already: accept(2). */
+		/* The other end may have closed it already: accept(2). */
 		if (!would_block() && errno != ECONNABORTED)
 			socket_error("could not accept interconnect connection", "accept");
 		wait_for_socket(listener, WL_SOCKET_READABLE);
@@ -679,10 +680,7 @@ send_bytes(IcSocket *sock, const char *bytes, size_t length)
 	} while (length > 0);
 }
 
-/*
- * Reads length bytes, or less when the other end has no more; from a UDP
- * socket, one datagram.
- */
+/* Reads length bytes, or less at the end; from a UDP socket, one datagram. */
 static size_t
 receive_bytes(IcSocket *sock, char *bytes, size_t length)
 {
@@ -718,8 +716,8 @@ protocol_error(const char *detail)
 }
 
 /*
- * An error in the middle of a row, caught by a savepoint, leaves a stream at
- * which no further row can begin.
+ * After an error in the middle of a row that a savepoint caught, no row can
+ * begin in the stream.
  */
 static void
 check_between_rows(const IcSocket *sock)

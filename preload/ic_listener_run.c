@@ -1,7 +1,7 @@
 /*
  * ic_listener_run.c
- *		Runs a command with libic_listener_preload.so preloaded, or checks that
- *		this can work here: ic_listener_run(1).
+ *		Runs a command with libic_listener_preload.so preloaded, or checks
+ *		that this works here: ic_listener_run(1).
  */
 #define _GNU_SOURCE
 
@@ -26,7 +26,7 @@
 /* How the program calls itself, with the library preloaded. */
 #define CHECK_INSIDE "--check-inside"
 
-/* The exit statuses of env(1), but that a wrong option is not one of them. */
+/* The exit statuses of env(1), but for the first two. */
 enum
 {
 	NOT_WELL = 1,
@@ -51,7 +51,7 @@ static const char usage[] =
 "  IC_LISTENER_LOG=stderr   a line for each call that found no port\n"
 "  IC_LISTENER_PATIENCE=MS  such a call waits for a port, so many milliseconds\n";
 
-/* Adds the library to LD_PRELOAD, behind what is there: close to the kernel. */
+/* Appends the library to LD_PRELOAD: last means close to the kernel. */
 static void
 preload(void)
 {
@@ -107,7 +107,7 @@ first_with_bind(void)
 }
 
 /*
- * A TCP socket bound to that port of 127.0.0.1 (0: any), or -1. *port is the
+ * A TCP socket bound to *port of 127.0.0.1 (0: any), or -1. *port becomes the
  * one it has.
  */
 static int
@@ -138,7 +138,7 @@ bound(in_port_t *port)
 
 /*
  * Leaves a port of the host in TIME_WAIT by way of the library, and takes it
- * again by name: what the library is about. NULL, or what failed.
+ * again by name. NULL, or what failed.
  */
 static const char *
 take_from_time_wait(void)
@@ -165,7 +165,7 @@ take_from_time_wait(void)
 	accepted = accept(listener, NULL, NULL);
 	if (accepted < 0)
 		return "accept";
-	/* The side that closes first has the TIME_WAIT. */
+	/* The side that closes first gets the TIME_WAIT. */
 	close(accepted);
 	if (read(client, &byte, 1) != 0)
 		return "read";
@@ -229,7 +229,7 @@ check_inside(void)
 	return 0;
 }
 
-/* In a process of its own, as the library can only be loaded at its start. */
+/* In another process, because the library can only be loaded at its start. */
 static int
 check(void)
 {

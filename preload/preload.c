@@ -1,14 +1,14 @@
 /*
  * preload.c
- *		bind(), listen() and connect() under libc's names, for programs that are
- *		not rebuilt: libic_listener_preload.so, for LD_PRELOAD.
+ *		bind(), listen() and connect() under libc's names, for programs
+ *		that are not rebuilt: libic_listener_preload.so, for LD_PRELOAD.
  *
  * TCP sockets that want a port go to ic_listener_bind(), ic_listener_listen()
- * and ic_listener_connect(). Everything else goes to the next library that has
- * the function, libc as a rule, and is what it is without this one.
+ * and ic_listener_connect(). Everything else goes unchanged to the next
+ * library that has the function, usually libc.
  *
- * Nothing here waits for a lock, allocates, or reads the environment, except
- * for the constructor.
+ * Only the constructor allocates or reads the environment. Nothing here waits
+ * for a lock.
  */
 #define _GNU_SOURCE
 
@@ -38,8 +38,8 @@
 typedef struct sockaddr sockaddr;
 
 /*
- * What this library exports. In C they have other names, because libc's header
- * declares bind() and connect() with a type of glibc's own.
+ * The exports. In C they have other names, because libc's header declares
+ * bind() and connect() with a type of glibc's own.
  */
 extern int	our_bind(int fd, const sockaddr *address, socklen_t length)
 			__asm__("bind") __attribute__((visibility("default")));
@@ -49,8 +49,8 @@ extern int	our_connect(int fd, const sockaddr *address, socklen_t length)
 			__asm__("connect") __attribute__((visibility("default")));
 
 /*
- * What libic_listener.a calls in this library instead of bind(), listen() and
- * connect(), which would be the ones above (preload.mk renames them).
+ * libic_listener.a calls these in this library instead of bind(), listen()
+ * and connect(), which would be the ones above (preload.mk renames them).
  */
 extern int	ic_next_bind(int fd, const sockaddr *address, socklen_t length);
 extern int	ic_next_listen(int fd, int backlog);
@@ -64,19 +64,19 @@ static int	(*next_connect) (int fd, const sockaddr *address, socklen_t length);
 /* IC_LISTENER_LOG=stderr */
 static bool logs_to_stderr;
 
-/* IC_LISTENER_PATIENCE: for how long a call waits for a port, in milliseconds. */
+/* IC_LISTENER_PATIENCE: how many milliseconds a call waits for a port. */
 static int	patience_ms;
 
-/* A copy, because a server may write over its arguments to show what it does. */
+/* A copy: a server may overwrite its arguments to show what it does. */
 static char program[64];
 
 /* Before glibc 2.34 a program without threads does not have it. */
 #pragma weak pthread_testcancel
 
 /*
- * dlsym() must not be called where connect() may be, in a signal handler. So
- * the next functions are looked up once, here. What other libraries do before
- * this runs goes to the kernel; there are no threads to be cancelled then.
+ * Looks up the next functions, because dlsym() must not be called in a signal
+ * handler, and connect() may be. What other libraries call before this goes
+ * to the kernel; there are no threads to be cancelled then.
  */
 __attribute__((constructor))
 static void
@@ -135,8 +135,8 @@ is_tcp(int fd)
 }
 
 /*
- * Whether the eight bytes can be read. The kernel tries: they are too few for
- * an address of a TCP socket, so that nothing is bound.
+ * Whether the eight bytes can be read. The kernel tries: an address of a TCP
+ * socket is longer, so nothing is bound.
  */
 static bool
 is_readable(int fd, const void *bytes)
@@ -146,8 +146,8 @@ is_readable(int fd, const void *bytes)
 
 /*
  * Whether this is an IPv4 or IPv6 address, long enough and readable. *length
- * becomes that of the address alone, unless the socket is of the other family:
- * the kernel looks at the length first.
+ * becomes that of the address alone, unless the socket is of the other
+ * family: then the kernel looks at the length first.
  */
 static bool
 is_address(int fd, const sockaddr *address, socklen_t *length)
@@ -175,7 +175,10 @@ is_address(int fd, const sockaddr *address, socklen_t *length)
 			return false;
 		*length = full;
 	}
-	/* sin_zero is nobody's to look at, the end of an IPv6 address is. */
+	/*
+	 * The kernel does not look at sin_zero, but at the end of an IPv6
+	 * address.
+	 */
 	return family == AF_INET ||
 		is_readable(fd, (const char *) address + *length - 8);
 }
@@ -239,7 +242,7 @@ is_about_ports(int error)
 	return error == EADDRINUSE || error == EADDRNOTAVAIL;
 }
 
-/* Milliseconds of a clock that only goes forward. */
+/* Milliseconds of the monotonic clock. */
 static int64_t
 now(void)
 {
@@ -271,14 +274,14 @@ write_line(const char *message)
 	/* One system call, so that the lines of two processes do not mix. */
 	if (writev(STDERR_FILENO, line, 5) < 0)
 	{
-		/* There is nobody left to tell. */
+		/* There is nowhere to report it. */
 	}
 }
 
 /*
- * The same, again while there is patience left, and a line when there was no
- * port in the end. It has a function of its own for the sake of the stack, which
- * may be a small one.
+ * The same, again while there is patience left, and a line when no port was
+ * found. Not inlined: the report would take stack in every call, and the
+ * stack may be small.
  */
 __attribute__((noinline))
 static int
@@ -295,7 +298,7 @@ make_call_for_some_time(const Call *call)
 		errno = error;
 		return returned;
 	}
-	/* Without a report, for which the holders of all ports are counted. */
+	/* Without a report, which would take a census each time. */
 	while (returned != 0 && is_about_ports(error) && deadline > now())
 	{
 		nanosleep(&(struct timespec) {.tv_nsec = 10 * 1000000L}, NULL);
@@ -309,8 +312,8 @@ make_call_for_some_time(const Call *call)
 }
 
 /*
- * Makes the call with cancellation disabled: a thread's end must not unwind
- * Rust's frames. errno changes on failure only.
+ * Makes the call with cancellation disabled: the end of a thread must not
+ * unwind Rust's frames. Changes errno on failure only.
  */
 static int
 by_strategy(const Call *call, int errno_before)
@@ -328,8 +331,8 @@ by_strategy(const Call *call, int errno_before)
 }
 
 /*
- * Not where the program has confined the choice of a port itself, as
- * libic_listener does in a program that has it.
+ * Not for a socket that is confined to a window already, as libic_listener
+ * does in a program that has it.
  */
 int
 our_bind(int fd, const sockaddr *address, socklen_t length)
@@ -364,11 +367,11 @@ our_listen(int fd, int backlog)
 }
 
 /*
- * A connection that has to be waited for is waited for in libc's connect(),
- * which a signal may interrupt or restart, and where a thread may be cancelled
- * or a handler may jump out of it. So it is begun without blocking. The second
- * connect() sends nothing: it waits for the connection that is being made
- * (`inet_stream_connect`), as one does that is restarted after a signal.
+ * libc's connect() does the waiting: there a signal may interrupt or restart
+ * it, a thread may be cancelled, or a handler may jump out. So the connection
+ * begins without blocking. The second connect() sends nothing: it waits for
+ * the connection that is being made (`inet_stream_connect`), as one does that
+ * is restarted after a signal.
  */
 int
 our_connect(int fd, const sockaddr *address, socklen_t length)
@@ -396,7 +399,7 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 
 	errno = errno_before;
 	returned = ic_next_connect(fd, address, length);
-	/* The time of SO_SNDTIMEO is over. */
+	/* SO_SNDTIMEO has expired. */
 	if (returned != 0 && errno == EALREADY)
 		errno = error;
 	return returned;

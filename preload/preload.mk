@@ -10,8 +10,8 @@ all: preload
 
 preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
 
-# The static library's bind(), listen() and connect() would be the ones that this library exports; they get other names.
-# The unwinder comes in statically: to load libgcc_s.so takes longer than to load this library.
+# The static library would call the bind(), listen() and connect() that this library exports; so its calls are renamed.
+# The unwinder is linked statically: libgcc_s.so takes longer to load than this library.
 $(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(STATIC_LIB)
 	@echo 'building $@'
 	@mkdir -p $(@D) && \
@@ -22,7 +22,7 @@ $(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(STATI
 		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined,--version-script=preload/exports.map -ldl && \
 	mv -f $@.new $@
 
-# The command knows where the library is installed, so it is made anew for another LIBDIR.
+# The command has the path of the installed library, so another LIBDIR rebuilds it.
 $(PRELOAD_RUN): preload/ic_listener_run.c preload/preload.mk target/preload/libdir
 	@echo 'building $@'
 	@$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl && \

@@ -1,7 +1,7 @@
 /*
  * addresses.c
- *		Which addresses can be listened on, what the others are refused with,
- *		and what becomes of the wildcard on hosts with less than IPv4 and IPv6.
+ *		Which addresses can be listened on, how the others are refused, and
+ *		what the wildcard is on hosts with less than IPv4 and IPv6.
  */
 #define _GNU_SOURCE
 
@@ -66,7 +66,7 @@ TEST_IN_NETNS(addresses)
 	}
 }
 
-/* Each unicast address has a port space of its own (gpdb PR 9696). */
+/* Each unicast address has its own port space (gpdb PR 9696). */
 TEST_IN_NETNS(port_space_of_an_address)
 {
 	static const char *const addresses[] = {
@@ -110,7 +110,7 @@ TEST_IN_NETNS(ipv4_only)
 		reach(fd, "127.0.0.1");
 		close(fd);
 
-		/* Who asks for IPv6 by its address gets no IPv4 instead. */
+		/* A caller who asks for IPv6 by its address gets no IPv4 instead. */
 		now_doing("%s, address ::1, no IPv6", kind->name);
 		options.address = "::1";
 		report = refused(kind, &options, EAFNOSUPPORT, IC_LISTENER_STEP_SOCKET,
@@ -119,7 +119,7 @@ TEST_IN_NETNS(ipv4_only)
 	}
 }
 
-/* Switched off on the interfaces, but there: the wildcard has no need of it. */
+/* IPv6 is switched off on the interfaces. The wildcard needs none of them. */
 TEST_IN_NETNS(ipv6_without_addresses)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
@@ -170,7 +170,7 @@ TEST_IN_NETNS(link_local)
 
 	skip_without_ipv6();
 
-	/* An interface may have digits for a name; the name goes first. */
+	/* An interface may have digits for its name; the name goes first. */
 	run_or_skip("a veth pair",
 				"{ ip link add ic0 type veth peer name 77 && "
 				"ip link set ic0 up && ip link set 77 up && "
@@ -299,8 +299,7 @@ TEST_IN_NETNS(not_this_host_s)
 }
 
 /*
- * bind() takes the broadcast address of a network, and nobody can connect to
- * it.
+ * bind() takes the broadcast address of a network; no peer can connect to it.
  */
 TEST_IN_NETNS(broadcast_addresses)
 {
@@ -379,7 +378,7 @@ ipv6_flags(const char *address)
 	return 0;
 }
 
-/* 2001:db8::6 is another host's, at the other end of a wire from ic2. */
+/* 2001:db8::6 is on another host, at the other end of a wire from ic2. */
 static void
 add_duplicate(void)
 {
@@ -408,7 +407,7 @@ add_duplicate(void)
 	expect(write(there[1], "", 1) == 1 && read(here[0], &byte, 1) == 1);
 	run_or_skip("a veth pair", "ip -6 address add 2001:db8::6/64 dev ic2");
 
-	/* The kernel asks within a second, and is answered at once. */
+	/* The kernel asks within a second, and has an answer at once. */
 	for (int tenths = 0; !(ipv6_flags("2001:db8::6") & 0x08); tenths++)
 	{
 		expect(tenths < 100);
@@ -416,9 +415,7 @@ add_duplicate(void)
 	}
 }
 
-/*
- * What `ip address` shows, and cannot be bound all the same.
- */
+/* `ip address` shows them, and bind() refuses them. */
 TEST_IN_NETNS(addresses_that_are_almost_there)
 {
 	static const struct
@@ -461,7 +458,7 @@ TEST_IN_NETNS(addresses_that_are_almost_there)
 
 	add_duplicate();
 
-	/* It takes its time: one transmission a second. */
+	/* Takes long: one transmission a second. */
 	set_sysctl("net.ipv6.conf.ic1.dad_transmits", "%d", 1000);
 	run_or_skip("a veth pair",
 				"ip -6 address add 2001:db8::7/64 dev ic1 && "

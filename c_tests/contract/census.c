@@ -1,11 +1,11 @@
 /*
  * census.c
- *		Who holds the ports: sockets are brought into every state on purpose,
- *		and counted, by netlink and by /proc.
+ *		Who holds the ports: sockets are brought into every state on
+ *		purpose, and counted, by netlink and by /proc.
  *
- * What a socket's state is the kernel has said before it is counted: see
- * is_in_state(), which reads /proc/net/tcp by itself. (Sockets that are bound
- * only are not in there; nothing but netlink shows them, from Linux 6.8 on.)
+ * The kernel confirms each state before the census: is_in_state() reads
+ * /proc/net/tcp itself. (Sockets that are only bound are not listed there.
+ * Only netlink shows them, from Linux 6.8 on.)
  */
 #define _GNU_SOURCE
 
@@ -26,7 +26,7 @@
 
 #include "test.h"
 
-/* The ports that are counted, and whom their connections go to. */
+/* The ports that are counted, and the port of their peers. */
 #define PORT_MIN 40000
 #define PORT_MAX 40063
 #define PORTS (PORT_MAX - PORT_MIN + 1)
@@ -55,15 +55,15 @@ static const char *const state_names[] = {
 	"bound"
 };
 
-/* What is made on purpose; SYN_RECV is only there beside a listener. */
+/* Made on purpose. SYN_RECV is only there beside a listener. */
 static const State states[] = {
 	LISTEN, BOUND, SYN_SENT, ESTABLISHED, CLOSE_WAIT, FIN_WAIT1, FIN_WAIT2,
 	CLOSING, LAST_ACK, TIME_WAIT
 };
 
 /*
- * An address to hold a port on, that of its peer, and where the peer's
- * listener is: IPv4, IPv6, and IPv4 through an IPv6 socket.
+ * The address of a holder and that of its peer: IPv4, IPv6, and IPv4 through
+ * an IPv6 socket.
  */
 typedef struct Addresses
 {
@@ -81,8 +81,8 @@ static const Addresses all_addresses[] = {
 #define IPV6 (&all_addresses[1])
 
 /*
- * The calls of the library that this program takes over: counted, and made to
- * fail at one occurrence of one of them.
+ * Calls of the library that this program takes over. They are counted, and
+ * one of them fails.
  */
 typedef enum Wrapped
 {
@@ -107,10 +107,10 @@ static struct
 	int			length;			/* recv() and read() give so much, if not -1 */
 	bool		refusal;		/* recv() gives a message of type... */
 	uint16_t	message_type;	/* that says error */
-	int			clock_jump_at;	/* two seconds pass at this look at it */
+	int			clock_jump_at;	/* two seconds pass at this call */
 }			stage;
 
-/* How the census is taken in a test. */
+/* Where a census comes from in a test. */
 typedef struct Source
 {
 	const char *name;
@@ -164,7 +164,7 @@ WRAP(int, posix_memalign, MALLOC, ENOMEM,
 	 (void **memory, size_t alignment, size_t size),
 	 (memory, alignment, size))
 
-/* The kernel's answer to a request it does not take, and how a dump fails. */
+/* How the kernel refuses a request, and how a dump fails. */
 static ssize_t
 write_refusal(void *buffer)
 {
@@ -179,7 +179,7 @@ write_refusal(void *buffer)
 	return sizeof(message);
 }
 
-/* These may also give less than there is. */
+/* These may also return less than there is. */
 #define WRAP_INPUT(name, wrapped, parameters, arguments) \
 	extern ssize_t __real_##name parameters; \
 	extern ssize_t __wrap_##name parameters; \
@@ -252,7 +252,7 @@ is_in_state(int port, State state)
 	return found;
 }
 
-/* The loopback delivers at once, but for the odd softirq: polls for it. */
+/* Polls: on loopback too, a packet may wait for a softirq. */
 static void
 wait_for_state(int port, State state)
 {
@@ -277,7 +277,7 @@ bound_socket(const char *address, int port, bool reuse_address)
 	return fd;
 }
 
-/* One for each family, made when it is wanted first. */
+/* One for each family, made at its first use. */
 static int
 peer_listener(const Addresses *addresses)
 {
@@ -305,7 +305,7 @@ start_connecting(int fd, const char *address, int port)
 			strerror(errno));
 }
 
-/* Whoever connects there stays in SYN_SENT: the queue has room for one. */
+/* Connections to it stay in SYN_SENT: the queue has room for one. */
 static void
 fill_silent_listener(const Addresses *addresses)
 {
@@ -322,7 +322,7 @@ fill_silent_listener(const Addresses *addresses)
 	wait_for_state(port + 10, ESTABLISHED);
 }
 
-/* Sends until the peer's window is shut and nothing more can be acknowledged. */
+/* Sends until the peer's window is closed and nothing more is acknowledged. */
 static void
 fill_window(int fd)
 {
@@ -422,7 +422,7 @@ make(State state, const Addresses *addresses, int port, bool reuse_address)
  * ------------------------------------------------------------
  */
 
-/* What is counted as what. */
+/* Which state is counted as what. */
 static void
 count_in(State state, IcListenerCensus *expected)
 {
@@ -483,7 +483,7 @@ take_census(const char *address, int port_min, int port_max)
 	return census;
 }
 
-/* The times are those of sockets that have just gone to TIME_WAIT. */
+/* The times are those of new TIME_WAITs. */
 static void
 expect_counts(const IcListenerCensus *census, const IcListenerCensus *expected,
 			  const Source *source)
@@ -535,7 +535,7 @@ by_netlink(void)
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 
-	/* A range of its own: that of the host would be remembered. */
+	/* One port is enough to see which source answers. */
 	options.port_min = options.port_max = PORT_MIN;
 	expect(ic_listener_census(&options, &census) == 0);
 	if (census.source != IC_LISTENER_CENSUS_SOURCE_NETLINK)
@@ -553,8 +553,8 @@ by_proc(void)
 }
 
 /*
- * One test body with either source. One namespace for each: what one did to
- * the ports concerns the other.
+ * One test body for each source, in its own namespace: what one did to the
+ * ports would affect the other.
  */
 #define TEST_SOURCES_IN_NETNS(promise) \
 	static void promise##_body(const Source *source); \
@@ -604,7 +604,7 @@ TEST_SOURCES_IN_NETNS(every_state_is_counted_as_what_it_is)
 	}
 }
 
-/* All of them at once, each kind in another number. */
+/* All at once, each kind in another number. */
 TEST_SOURCES_IN_NETNS(every_port_is_counted_once)
 {
 	static const int numbers[] = {3, 4, 2, 1, 3, 1, 2, 1, 1, 8};
@@ -628,7 +628,7 @@ TEST_SOURCES_IN_NETNS(every_port_is_counted_once)
 	expect_equal(expected.ports_time_wait, 8);
 	expect_counts(&census, &expected, source);
 
-	/* A part of them: the ports beside it are not counted. */
+	/* A part of the range: the ports beside it are not counted. */
 	census = take_census(NULL, PORT_MIN, PORT_MIN + 1);
 	expect_equal(census.ports_listening, 2);
 	expect_equal(census.ports_unheld, 0);
@@ -706,7 +706,7 @@ TEST_SOURCES_IN_NETNS(the_last_time_wait_on_a_port_counts)
 	expect_equal(census.time_wait_next_s, 60);
 	poll(NULL, 0, 2100);
 
-	/* Its 60 seconds begin later, and those of the first go on. */
+	/* Its 60 seconds begin later than those of the first. */
 	make(TIME_WAIT, IPV4, PORT_MIN, true);
 	later = take_census(NULL, PORT_MIN, PORT_MAX);
 	expect_equal(later.ports_time_wait, 2);
@@ -723,7 +723,7 @@ TEST_SOURCES_IN_NETNS(the_last_time_wait_on_a_port_counts)
 	expect_equal(later.time_wait_last_s, 60);
 }
 
-/* Only those count that are in the way of the address. */
+/* Only sockets count that are in the way of the address. */
 TEST_SOURCES_IN_NETNS(only_what_is_in_the_way_of_the_address_counts)
 {
 	static const Neighbour neighbours[] = {
@@ -756,7 +756,7 @@ TEST_SOURCES_IN_NETNS(only_what_is_in_the_way_of_the_address_counts)
 			bool		counts = cases[i].in_the_way[n] == 'x';
 			IcListenerCensus census;
 
-			/* What /proc does not show is believed to be in the way. */
+			/* What /proc does not show counts as in the way. */
 			if (neighbours[n].only_v6 && !source->shows_bound &&
 				strcmp(neighbours[n].address, "::") == 0)
 				counts = true;
@@ -765,7 +765,7 @@ TEST_SOURCES_IN_NETNS(only_what_is_in_the_way_of_the_address_counts)
 			census = take_census(cases[i].address, PORT_MIN + n, PORT_MIN + n);
 			expect_equal(census.ports_listening, counts);
 
-			/* And so the library finds it. */
+			/* The library finds the same. */
 			if (source->shows_bound)
 			{
 				IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
@@ -806,7 +806,10 @@ TEST_SOURCES_IN_NETNS(reserved_ports_of_the_host_do_not_count)
 	expect_equal(named.ports_listening, 2);
 }
 
-/* The report of a call for want of a port; the census may not cost its errno. */
+/*
+ * The report of a call that found no port. The census does not change its
+ * errno.
+ */
 TEST_SOURCES_IN_NETNS(a_call_that_fails_says_who_holds_the_ports)
 {
 	Call		call;
@@ -837,8 +840,8 @@ TEST_SOURCES_IN_NETNS(a_call_that_fails_says_who_holds_the_ports)
 }
 
 /*
- * The same for connections. A port that is connected to the destination
- * already is held, and not in use: its holder shares it.
+ * The same for connections. A port that has a connection to the destination
+ * is held, and not in use: its holder shares it.
  */
 TEST_SOURCES_IN_NETNS(a_connection_that_fails_says_who_holds_the_ports)
 {
@@ -879,7 +882,10 @@ TEST_SOURCES_IN_NETNS(a_connection_that_fails_says_who_holds_the_ports)
 			  "(free in ");
 }
 
-/* Who is bound only, and cannot be shared, is unknown where nothing shows him. */
+/*
+ * A socket that is only bound and does not share is unknown where the source
+ * does not show it.
+ */
 TEST_SOURCES_IN_NETNS(who_is_not_seen_is_unknown)
 {
 	Call		call;
@@ -977,7 +983,10 @@ expect_no_census(const IcListenerCensus *census, int error)
 	expect(strlen(census->message) > 0);
 }
 
-/* Netlink needs no /proc. The range has to be named, as nothing else tells it. */
+/*
+ * Netlink needs no /proc. The range must be named, because nothing else tells
+ * it.
+ */
 TEST_IN_NETNS(without_proc_netlink_is_enough)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
@@ -986,7 +995,6 @@ TEST_IN_NETNS(without_proc_netlink_is_enough)
 	by_netlink();
 	make(LISTEN, IPV4, PORT_MIN, false);
 	make(TIME_WAIT, IPV4, PORT_MIN + 1, false);
-	poll(NULL, 0, 150);			/* the range is remembered for 100 ms */
 	enter_mount_namespace();
 	mount_empty_over("/proc");
 	expect_equal(ic_listener_census(NULL, &census), -1);
@@ -1002,7 +1010,7 @@ TEST_IN_NETNS(without_proc_netlink_is_enough)
 	expect_equal(census.ports_time_wait, 1);
 }
 
-/* Then nobody can know, and the report says what it said without a census. */
+/* The holders are unknown, and the message is the one without a census. */
 TEST_IN_NETNS(without_either_source_the_message_is_short)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
@@ -1046,7 +1054,7 @@ TEST_SOURCES_IN_NETNS(every_call_may_fail)
 	make(LISTEN, IPV4, PORT_MIN + 1, false);
 	make(LISTEN, IPV6, PORT_MIN + 2, false);
 	make(TIME_WAIT, IPV4, PORT_MIN + 3, false);
-	/* What netlink has shown before it failed is forgotten. */
+	/* What netlink showed before it failed is forgotten. */
 	make(BOUND, IPV4, PORT_MIN, false);
 	make(BOUND, IPV4, PORT_MAX, false);
 	census = take_census(NULL, PORT_MIN, PORT_MAX);
@@ -1070,7 +1078,7 @@ TEST_SOURCES_IN_NETNS(every_call_may_fail)
 				(wrapped <= RECV && by_netlink);
 			int			returned;
 
-			/* What is denied anyway. */
+			/* Denied anyway. */
 			if (wrapped == SOCKET && !by_netlink)
 				continue;
 			options.port_min = PORT_MIN;
@@ -1098,7 +1106,7 @@ TEST_SOURCES_IN_NETNS(every_call_may_fail)
 		}
 	}
 
-	/* Answers that are cut, at every length. */
+	/* Answers that are cut off, at every length. */
 	for (int length = 0; length < 200; length++)
 	{
 		now_doing("%s, %d bytes", source->name, length);
@@ -1108,12 +1116,12 @@ TEST_SOURCES_IN_NETNS(every_call_may_fail)
 		if (by_netlink)
 		{
 			census = take_census(NULL, PORT_MIN, PORT_MAX);
-			/* Nothing but a cut between two messages goes unnoticed. */
+			/* Only a cut between two messages goes unnoticed. */
 			expect(census.ports_listening + census.ports_time_wait >= 2);
 		}
 		else if (length > 0)
 		{
-			/* The rest of the line is lost, and no more than that. */
+			/* Only the rest of the line is lost. */
 			census = take_census(NULL, PORT_MIN, PORT_MAX);
 			expect(census.ports_listening <= 2);
 			expect(census.ports_listening + census.ports_time_wait >= 1);
@@ -1154,7 +1162,7 @@ TEST_IN_NETNS(a_refusal_by_netlink_is_understood)
 	}
 }
 
-/* Half a second of CPU time is all that a census may take. */
+/* A census takes half a second of CPU time at most. */
 TEST_SOURCES_IN_NETNS(a_census_that_takes_too_long_is_cut_short)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
@@ -1187,7 +1195,7 @@ TEST_SOURCES_IN_NETNS(a_census_that_takes_too_long_is_cut_short)
 	}
 }
 
-/* A thread that has gone to another network namespace sees that one's. */
+/* A thread in another network namespace sees that one's sockets. */
 static void *
 count_elsewhere(void *census)
 {
@@ -1213,7 +1221,7 @@ TEST_SOURCES_IN_NETNS(a_thread_counts_in_its_own_namespace)
 	expect_equal(census.ports_listening, 0);
 }
 
-/* Sizes are taken as the kernel's copy_struct_from_user() takes them. */
+/* As the kernel's copy_struct_from_user() takes sizes. */
 TEST(the_size_says_how_much_is_filled)
 {
 	static const size_t refused[] = {
@@ -1291,7 +1299,7 @@ TEST(options_that_cannot_be_used_are_refused)
 #define FULL_PORTS (FULL_MAX - FULL_MIN + 1)
 #define FULL_ROUNDS 5
 
-/* CPU time, which others on the machine leave alone. */
+/* CPU time, which other processes do not change. */
 static uint64_t
 nanoseconds(void)
 {
@@ -1301,7 +1309,7 @@ nanoseconds(void)
 	return now.tv_sec * UINT64_C(1000000000) + now.tv_nsec;
 }
 
-/* One process may not have so many fds: several hold the ports. */
+/* One process may not have that many fds: several hold the ports. */
 static void
 hold_full_range(const Neighbour *neighbour)
 {
@@ -1324,8 +1332,8 @@ hold_full_range(const Neighbour *neighbour)
 }
 
 /*
- * What the census costs a call that has failed, in shares of that call. The
- * best of some rounds each, taking turns.
+ * The cost of a census, as a share of the failed call before it. The best of
+ * some rounds each, by turns.
  */
 TEST_SOURCES_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 {
@@ -1361,7 +1369,7 @@ TEST_SOURCES_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 				  "the census %.1f: %.2f\n", FULL_PORTS, source->name, best_call / 1e6,
 				  best_census / 1e6, (double) best_census / best_call);
 
-	/* Netlink stays well below. The kernel's own work for /proc is twice it. */
+	/* Netlink stays well below; /proc costs the kernel twice as much. */
 	expect(best_census <= best_call * (source->source ==
 									   IC_LISTENER_CENSUS_SOURCE_NETLINK ?
 									   2 : 4));

@@ -23,7 +23,7 @@
 #define CALLERS 8
 #define LISTENERS_PER_CALLER 50
 
-/* Whether this host has IPv6: not a matter of addresses, but of sockets. */
+/* Whether this host has IPv6 sockets, with or without addresses. */
 static bool
 host_has_ipv6(void)
 {
@@ -44,7 +44,7 @@ get_listener(void)
 	return call;
 }
 
-/* Marks a port; false when it has been marked before. */
+/* Marks a port; false when it was marked before. */
 static bool
 mark(uint8_t *seen, int port)
 {
@@ -146,7 +146,7 @@ TEST(nobody_else_can_bind_the_port)
 		error = errno;
 		close(rival);
 
-		/* A host whose ::1 is switched off has no such address to bind. */
+		/* A host with ::1 switched off cannot bind it. */
 		if (result == -1 && error == EADDRNOTAVAIL &&
 			strcmp(hosts[i], "::1") == 0)
 			continue;
@@ -342,8 +342,8 @@ TEST(one_pointer_for_both_is_refused)
 }
 
 /*
- * The way PostgreSQL's %m works: errno is read after the arguments of the
- * report have been put together.
+ * As PostgreSQL's %m does: errno is read after the arguments of the report
+ * have been computed.
  */
 TEST(errno_is_right_when_it_is_formatted)
 {
@@ -392,8 +392,8 @@ TEST_IN_NETNS(a_full_range_is_eaddrinuse)
 }
 
 /*
- * Every fd below the limit is in use, so that this process cannot even look
- * into /proc; the limit goes up again for the look at what is open.
+ * Every fd below the limit is in use: this process cannot even look into
+ * /proc. The limit goes up again to list what is open.
  */
 TEST(no_fd_left_is_emfile)
 {
@@ -447,9 +447,9 @@ TEST(no_fd_left_is_emfile)
 }
 
 /*
- * Without CAP_NET_BIND_SERVICE nobody may bind a port below 1024, where
- * ip_unprivileged_port_start stands in a new network namespace. The kernel
- * does not let the ephemeral range begin below it, hence the named range.
+ * Without CAP_NET_BIND_SERVICE no port below 1024 can be bound: that is
+ * ip_unprivileged_port_start in a new network namespace. The ephemeral range
+ * may not begin below it, so the range is named.
  */
 TEST_IN_NETNS(no_privilege_is_eacces)
 {
@@ -469,7 +469,7 @@ TEST_IN_NETNS(no_privilege_is_eacces)
 	expect_equal(call.report.ports_in_use, 0);
 	expect(open_fds_are(&before, -1));
 
-	/* The ports that need the privilege are passed over. */
+	/* Ports that need the privilege are passed over. */
 	options.port_max = 1024;
 	call = require_listener(&options);
 	expect_equal(call.port, 1024);
@@ -481,7 +481,7 @@ main(void)
 {
 	struct rlimit fds;
 
-	/* The usual limit, 1024, is short of what is open at once. */
+	/* The usual limit, 1024, is too low for what is open at once. */
 	if (getrlimit(RLIMIT_NOFILE, &fds) == 0)
 	{
 		fds.rlim_cur = fds.rlim_max;

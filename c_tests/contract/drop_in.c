@@ -1,8 +1,9 @@
 /*
  * drop_in.c
- *		ic_listener_bind(), _listen() and _connect() are the system calls of
- *		those names, with the same arguments and answers, and what they exchange
- *		is not noticed. (strategy/connecting.c has what they do beyond that.)
+ *		ic_listener_bind(), _listen() and _connect() are the system calls
+ *		of those names, with the same arguments and answers; the caller
+ *		does not notice an exchange of sockets. (strategy/connecting.c has
+ *		what they do beyond that.)
  */
 #define _GNU_SOURCE
 
@@ -29,10 +30,10 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-/* Exchanges of sockets are counted: the linker's --wrap leads them here. */
+/* Counts exchanges of sockets: the linker's --wrap leads them here. */
 static int	exchanges;
 
-/* A rival who listens on the port of the next socket to listen. */
+/* A rival listens on the port of the next socket that listens. */
 static int	rivals;
 
 extern int	__real_dup3(int fd, int place, int flags);
@@ -112,13 +113,13 @@ open_as(const Opener *opener)
 	else
 		fd = socket(opener->domain, opener->type | SOCK_CLOEXEC,
 					opener->protocol);
-	/* A kernel without MPTCP, a user who has no raw sockets. */
+	/* The kernel may have no MPTCP, the user no raw sockets. */
 	if (fd < 0)
 		require(opener->protocol != 0, "%s: %s", opener->name, strerror(errno));
 	return fd;
 }
 
-/* What is done with the socket before. */
+/* What is done with the socket first. */
 typedef enum State
 {
 	FRESH,
@@ -396,7 +397,7 @@ TEST_IN_NETNS(listen_answers_as_the_system_call_does)
 	compare_all(LISTEN);
 }
 
-/* What is bound where ports are short is another matter, and the rest is not. */
+/* Where ports are short, bind() differs; nothing else does. */
 TEST_IN_NETNS(in_a_crowd_connect_answers_as_the_system_call_does)
 {
 	static const char *const others[] =
@@ -452,11 +453,11 @@ TEST_IN_NETNS(bind_to_port_0_finds_every_port)
 	expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), 0);
 	expect_equal(socket_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT), 0);
 
-	/* It is as good as before. */
+	/* The socket is as good as before. */
 	expect_equal(plain_bind(fd, "0.0.0.0", SERVER_PORT), 0);
 }
 
-/* Who had bound it before has it to himself. */
+/* Without SO_REUSEADDR, no other socket can bind it. */
 TEST_IN_NETNS(a_port_that_nobody_held_is_not_shared)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
@@ -513,7 +514,7 @@ TEST_IN_NETNS(listen_on_an_unbound_socket_finds_a_port)
 	expect_equal(socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN), 1);
 }
 
-/* The option that every user of Unix servers sets. */
+/* The option that every Unix server sets. */
 static int
 bound_and_shared(const char *address)
 {
@@ -535,7 +536,7 @@ lose_a_port(void *argument)
 	skip_without_ipv6();
 	crowd(PORT_MIN, PORT_MAX);
 
-	/* To ::1 the ports are free, and a free one is not lost again. */
+	/* On ::1 ports are free, and a free port is not lost again. */
 	for (int lost = 1; lost <= (strcmp(address, "::1") == 0 ? 1 : 5); lost++)
 	{
 		OpenFds		before = open_fds();
@@ -592,7 +593,7 @@ TEST_IN_NETNS(when_every_port_is_lost_the_socket_is_left)
 	expect(has_no_port(fd));
 	expect_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 
-	/* Another port is to be had now, and this socket gets it. */
+	/* Now there is another port, and this socket gets it. */
 	set_port_range(PORT_MIN, PORT_MIN + 8);
 	expect_equal(ic_bind(fd, "0.0.0.0", 0, NULL), 0);
 	expect_equal(ic_listener_listen(fd, 8, NULL), 0);
@@ -632,7 +633,7 @@ TEST_IN_NETNS(a_port_that_the_caller_chose_is_never_exchanged)
 	}
 }
 
-/* What it accepted leaves ports that can be had again. */
+/* The ports of its connections can be listened on again. */
 TEST_IN_NETNS(listen_makes_ports_reusable)
 {
 	int			fd = stream_socket("127.0.0.1");
@@ -737,7 +738,7 @@ typedef struct Everything
 static const int levels[LEVELS] =
 {SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP};
 
-/* They say how it is with a socket, and nothing was set. */
+/* They describe a socket; they are not set. */
 static bool
 is_no_option(int level, int name)
 {
@@ -784,7 +785,7 @@ expect_the_same(const Everything *before, const Everything *after)
 	}
 }
 
-/* Every option has another value than a new socket's. */
+/* Gives every option another value than that of a new socket. */
 static void
 set_options(int fd, bool v6)
 {
@@ -808,7 +809,7 @@ set_options(int fd, bool v6)
 	expect(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout,
 					  sizeof(timeout)) == 0);
 	expect(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0);
-	/* What every kernel has besides the default. */
+	/* Every kernel has it besides the default. */
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
 }
 
@@ -821,7 +822,10 @@ socket_with_options(const char *address)
 	return fd;
 }
 
-/* Every port has a connection to the server; the next one is exchanged. */
+/*
+ * Every port has a connection to the server, so that the next one is
+ * exchanged.
+ */
 static void
 connect_from_all(const char *address)
 {
@@ -864,7 +868,7 @@ every_option_goes_over_to_another_socket(void **state)
 	assert_passes_in_netns(options_go_over, "::1");
 }
 
-/* One at a time: none comes by way of another one. */
+/* One at a time, so that none comes by way of another. */
 static void
 one_option_goes_over(void *argument)
 {
@@ -922,7 +926,7 @@ TEST_IN_NETNS(a_priority_set_back_stays_so)
 	expect_the_same(&before, &after);
 }
 
-/* Above net.core.wmem_max, as privilege allows it. */
+/* Above net.core.wmem_max, which privilege permits. */
 TEST_IN_NETNS(forced_buffers_go_over)
 {
 	static Everything before;
@@ -988,7 +992,7 @@ TEST_IN_NETNS(options_go_over_to_another_listener)
 	expect_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 }
 
-/* What a caller may not set again is no reason to lose the socket. */
+/* An option that may not be set again does not cost the socket. */
 TEST_IN_NETNS(an_option_that_may_not_be_set_again_is_eperm)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;

@@ -56,7 +56,7 @@ main(void)
 END
 cp "$work/used.c" "$work/used.cc"
 
-# In a database's way: the initializer as an assignment, the structs by their tags.
+# As databases do: the initializer as an assignment, the structs by their tags.
 cat >"$work/tags.c" <<'END'
 #include "ic_listener.h"
 

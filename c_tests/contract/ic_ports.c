@@ -1,8 +1,7 @@
 /*
  * ic_ports.c
- *		The program that an operator runs on the bad day: what it prints, what
- *		it says of ports that can be had, its exit status, and that it leaves
- *		nothing behind.
+ *		The program for operators: what it prints, how many ports it says
+ *		are left, its exit status, and that it leaves nothing behind.
  */
 #define _GNU_SOURCE
 
@@ -21,7 +20,7 @@
 #define PORT_MAX 40063
 #define PORTS (PORT_MAX - PORT_MIN + 1)
 
-/* From the top, where the tests are run. */
+/* Tests run in the top directory. */
 #ifndef PROGRAM
 #define PROGRAM "target/bin/ic_ports"
 #endif
@@ -87,7 +86,7 @@ run(const char *const *arguments)
 #define RUN(...) run((const char *const[]) {__VA_ARGS__, NULL})
 #define RUN_PLAIN() run((const char *const[]) {NULL})
 
-/* Holds a port, of which no process is shown more than one. */
+/* A holder of a port, in this process. */
 static int
 hold(int port, bool reuse_address, bool listens)
 {
@@ -119,7 +118,7 @@ expect_status(Run result, int status)
 	return result;
 }
 
-/* Some of everything: each can be had, shared, or neither. */
+/* Some of everything: ports that are free, shareable, or neither. */
 static void
 fill_range(void)
 {
@@ -137,7 +136,7 @@ fill_range(void)
 		hold(PORT_MIN + i, true, true);
 	hold(40060, true, true);
 
-	/* Whoever is asked for a connection, and takes it. */
+	/* A peer that takes the connection. */
 	set_sysctl("net.ipv4.ip_unprivileged_port_start", "0");
 	hold(1, true, true);
 }
@@ -163,14 +162,14 @@ TEST_IN_NETNS(the_verdict_is_what_can_be_had)
 			  "yes, 29 free, 23 by sharing\n"
 			  "a connection can be made: yes\n");
 
-	/* Nothing is left behind. */
+	/* It left nothing behind. */
 	expect_equal(ic_listener_census(NULL, &after), 0);
 	expect_equal(after.ports_time_wait, before.ports_time_wait);
 	expect_equal(after.ports_listening, before.ports_listening);
 	expect_equal(after.ports_bound, before.ports_bound);
 	expect_equal(after.ports_unheld, before.ports_unheld);
 
-	/* As many listeners as were promised, and then no more. */
+	/* As many listeners as were promised, and no more. */
 	while (open_listener(NULL).returned == 0)
 		had++;
 	expect_equal(had, 29 + 23);
@@ -241,7 +240,7 @@ TEST_IN_NETNS(json_has_it_all)
 	expect_in(result.output, "  \"connection\": null\n");
 }
 
-/* The greatest holders first; only one's own are seen by an ordinary user. */
+/* The greatest holders first. An ordinary user sees only his own processes. */
 TEST_IN_NETNS(processes_are_named)
 {
 	static const int numbers[] = {2, 5, 1};
@@ -280,7 +279,7 @@ TEST_IN_NETNS(processes_are_named)
 	wait_for_child(pid);
 }
 
-/* The two halves of the answer do not depend on each other. */
+/* The two parts of the answer do not depend on each other. */
 TEST_IN_NETNS(what_cannot_be_seen_is_said)
 {
 	Run			result;

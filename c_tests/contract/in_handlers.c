@@ -27,10 +27,7 @@
 /* As the header has it. */
 #define STACK (8 * 1024)
 
-/*
- * Memory of the heap that is asked for, counted. The linker's --wrap leads the
- * calls through here.
- */
+/* Counts allocations on the heap. The linker's --wrap leads the calls here. */
 static bool counting;
 static int	allocations;
 
@@ -166,7 +163,7 @@ static const Path paths[] =
 	{"no way", crowded_host, "192.0.2.1", SERVER_PORT, ENETUNREACH},
 };
 
-/* Prepared for a call that does nothing else. */
+/* Prepared, so that the handler makes the call and nothing else. */
 static int	call_fd;
 static struct sockaddr_storage call_address;
 static socklen_t call_length;
@@ -301,7 +298,7 @@ the_stack_is_as_deep_as_the_header_says(void **state)
 		assert_passes_in_netns(measure_stack, (void *) &paths[i]);
 }
 
-/* What the kernel puts there, and what the header says; a page below faults. */
+/* The kernel's frame, and what the header promises; a page below faults. */
 static void
 call_on_a_small_stack(void *argument)
 {
@@ -423,7 +420,7 @@ connect_in_handler(int signal)
 	errno = saved_errno;
 }
 
-/* Whoever takes the connections, and sends the signals. */
+/* Takes the connections, and sends the signals. */
 static void
 accept_and_interrupt(int server, int parent)
 {

@@ -1,8 +1,8 @@
 /*
  * layout.c
- *		The binary interface in numbers. A caller that was compiled against the
- *		header of an older release has these in its code, so a change here is
- *		another interface and another SONAME.
+ *		The binary interface in numbers. A caller that was compiled against
+ *		an older header has them in its code: a change here is another
+ *		interface and another SONAME.
  *
  * This file is also C++ (see header.sh), hence static_assert() and not its
  * C11 spelling.
@@ -29,11 +29,11 @@
 #define VALUE_IS(name, value) \
 	static_assert((name) == (value), #name)
 
-/* All of this assumes that pointers and sizes are of one width. */
+/* Pointers and sizes are of one width. */
 static_assert(sizeof(void *) == WORD, "void *");
 static_assert(sizeof(int) == 4, "int");
 
-/* An enum that the compiler made a char would move everything behind it. */
+/* If the compiler made an enum a char, everything behind it would move. */
 static_assert(sizeof(IcListenerStep) == sizeof(int), "IcListenerStep");
 static_assert(sizeof(IcListenerPortOrigin) == sizeof(int),
 			  "IcListenerPortOrigin");
@@ -155,7 +155,7 @@ SIZE_IS(IcListenerReport, listens_lost, 4);
 SIZE_IS(IcListenerReport, elapsed_ns, 8);
 SIZE_IS(IcListenerReport, message, 256);
 
-/* Pointers of exactly these types: another prototype does not compile. */
+/* Pointers of exactly these types: a different prototype does not compile. */
 static int	(*const setup) (int *, int *) = setup_listener;
 static int	(*const open_tcp) (const IcListenerOptions *, int *, int *,
 							   IcListenerReport *) = ic_listener_open_tcp;
@@ -173,7 +173,7 @@ static int	(*const count_holders) (const IcListenerOptions *,
 static const char *(*const step_name) (int) = ic_listener_step_name;
 static const char *(*const version) (void) = ic_listener_version;
 
-/* The sizes the linked library goes by are the ones the compiler found. */
+/* The linked library goes by the sizes that the compiler found. */
 static void
 sizes_are_the_library_s(void **state)
 {

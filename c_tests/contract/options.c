@@ -21,8 +21,8 @@
 #include "test.h"
 
 /*
- * A place whose end is the end of the memory that may be read, to see that a
- * struct is read no further than its size goes.
+ * Memory that ends where it may no longer be read: a struct must not be read
+ * beyond its size.
  */
 static void *
 at_the_end_of_memory(size_t size)
@@ -113,7 +113,7 @@ TEST(options_of_another_size)
 			free(options);
 		}
 
-		/* A later version's: what it says more is heeded, if anything. */
+		/* A later version's: taken while the rest is zero. */
 		for (size_t i = 0; i < lengthof(above); i++)
 		{
 			char	   *end;
@@ -133,7 +133,7 @@ TEST(options_of_another_size)
 	}
 }
 
-/* The report cannot be filled, so that nothing of it may change. */
+/* The report cannot be filled, so nothing of it may change. */
 static void
 expect_report_left_alone(const Kind *kind, IcListenerReport *report,
 						 const void *bytes, size_t size)
@@ -195,7 +195,7 @@ TEST(report_of_another_size)
 			int			port;
 			int			fd;
 
-			/* An older or a newer program's: filled as far as it goes. */
+			/* From an older or a newer program: filled as far as it goes. */
 			now_doing("%s, size %zu", kind->name, good[i]);
 			memset(report, 0xee, good[i]);
 			report->size = good[i];
@@ -318,7 +318,7 @@ TEST_IN_NETNS(exactly_these_ports)
 						   {65530, 65535}, {33000, 33032}};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
-	/* An administrator who reserves ports does so for those who name them. */
+	/* An administrator reserves ports for callers who name them. */
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "7200-7204,33000-33032");
 	for_each_kind(kind)
 	{
@@ -368,7 +368,7 @@ TEST(ports_that_are_none)
 	}			cases[] = {
 		{2000, 1999}, {65535, 1}, {5000, 0}, {0, 5000}, {-1, -1}, {-1, 5000},
 		{5000, -1}, {1, 65536}, {65536, 65536}, {70000, 70000}, {0, 70000},
-		/* Would be fine in 16 bits. */
+		/* Valid if they were cut to 16 bits. */
 		{65536 + 5000, 65536 + 5001}, {-60536, -60535},
 		{INT_MIN, INT_MAX}, {INT_MIN, INT_MIN}, {INT_MAX, INT_MAX},
 		{0, 65536}, {65536, 0},
@@ -402,7 +402,10 @@ TEST_KINDS_IN_NETNS(the_host_s_range)
 	expect_equal(report.port_max, 40019);
 }
 
-/* Nine ports in ten are held: most calls are refused some before they win. */
+/*
+ * Nine ports of ten are held: most calls are refused some before they win
+ * one.
+ */
 TEST_IN_NETNS(ports_in_use_are_counted)
 {
 	Neighbour	neighbour = {.address = "::", .listens = true};
@@ -442,7 +445,7 @@ TEST_KINDS_IN_NETNS(privileged_ports)
 	set_sysctl("net.ipv4.ip_unprivileged_port_start", "1024");
 	drop_privileges();
 
-	/* Those that are refused are passed over. */
+	/* Forbidden ports are passed over. */
 	options.port_min = 1014;
 	options.port_max = 1033;
 	for (int i = 0; i < 10; i++)
@@ -467,7 +470,7 @@ TEST_KINDS_IN_NETNS(privileged_ports)
 	"/proc/sys/net/ipv4/ip_local_port_range cannot be read " \
 	"(No such file or directory), and the kernel found no port"
 
-/* /proc/sys/net cannot be read, as in some containers. It need not be. */
+/* /proc/sys/net cannot be read, as in some containers. It is not needed. */
 TEST_KINDS_IN_NETNS(unknown_range)
 {
 	IcListenerReport report;

@@ -1,6 +1,6 @@
 /*
  * outgoing.c
- *		Ports of outgoing connections: out of reach, unless
+ *		Ports of outgoing connections cannot be listened on, unless
  *		ic_listener_share_port() was called on them.
  */
 #define _GNU_SOURCE
@@ -30,7 +30,7 @@ typedef enum Sharing
 typedef struct Outgoing
 {
 	Sharing		sharing;
-	const char *host;			/* where the connections go to */
+	const char *host;			/* where the connections go */
 	bool		time_wait;		/* closed by the client, or in use */
 } Outgoing;
 
@@ -77,8 +77,8 @@ close_client_first(int client, int server)
 }
 
 /*
- * Outgoing connections on every port of the range. Their ports can be taken by
- * listeners if, and only if, ic_listener_share_port() was called.
+ * Outgoing connections on every port of the range. Listeners can take their
+ * ports if, and only if, ic_listener_share_port() was called.
  */
 static void
 outgoing_body(void *argument)
@@ -115,7 +115,7 @@ outgoing_body(void *argument)
 							 IC_LISTENER_PORT_ORIGIN_REUSED);
 	}
 
-	/* The connections did not notice. */
+	/* The connections go on. */
 	for (int i = 0; !outgoing->time_wait && i < OUT_PORTS; i++)
 	{
 		pass_a_number(clients[i], servers[i]);

@@ -1,7 +1,7 @@
 /*
  * udp.c
- *		What is promised of UDP sockets alone. (The other tests of this room
- *		ask of both kinds what is promised of both.)
+ *		What is promised of UDP sockets alone. (The other tests of this
+ *		room ask both kinds.)
  */
 #define _GNU_SOURCE
 
@@ -31,8 +31,8 @@ take_one(int index, void *result, void *argument)
 }
 
 /*
- * One starter more than there are ports: as nobody gives a port back, all of
- * them are taken, each by one process, and the odd one out is told so.
+ * One starter more than there are ports. No process gives its port back: each
+ * port goes to one of them, and the last one is told that there is none.
  */
 TEST_IN_NETNS(udp_ports_are_given_once)
 {

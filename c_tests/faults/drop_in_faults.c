@@ -1,13 +1,13 @@
 /*
  * drop_in_faults.c
- *		Every system call below ic_listener_bind(), _listen() and _connect()
- *		fails: each one, at each of its occurrences, once and for ever, with
- *		each errno that makes sense.
+ *		Every system call below ic_listener_bind(), _listen() and
+ *		_connect() fails: at each of its occurrences, once and for ever,
+ *		with each errno that makes sense.
  *
  * The calls go to the kernel, on hosts that lead the library down its paths;
- * the linker's --wrap lets one of them fail. What has to come out: success, or
- * the errno of the fault or of the want of ports; no descriptor more or less;
- * and under the caller's number a socket of the same kind, which is of use.
+ * the linker's --wrap makes one of them fail. What must come of it: success,
+ * or the errno of the fault or of missing ports; no descriptor more or less;
+ * and under the caller's number a usable socket of the same kind.
  */
 #define _GNU_SOURCE
 
@@ -32,7 +32,7 @@
 #define PORT_MAX 40007
 #define SERVER_PORT 30000
 
-/* What close() leaves in errno, to see that it is set after it. */
+/* What close() leaves in errno, to see that errno is set after it. */
 #define POISON ELOOP
 
 typedef enum Function
@@ -94,7 +94,7 @@ fails(Function function)
 		return false;
 	count = ++stage.counts[function];
 
-	/* Whoever would go on for ever is stopped by an errno nobody expects. */
+	/* An errno that no test expects stops an endless loop. */
 	if (count > 10000)
 	{
 		errno = EDEADLK;
@@ -151,7 +151,7 @@ __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 	bool		failed;
 	int			returned;
 
-	/* To find the way is no connection. */
+	/* The search for a route is no connection. */
 	__real_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size);
 	if (!stage.active || type != SOCK_STREAM)
 		return __real_connect(fd, address, size);
@@ -238,7 +238,7 @@ connected_host(void)
 static const Situation *situation;
 static int	rival = -1;
 
-/* With something to carry over. */
+/* With options to carry over. */
 static int
 fresh_socket(void)
 {
@@ -268,7 +268,7 @@ bound_socket(void)
 	return fd;
 }
 
-/* Somebody listens on its port. */
+/* Another socket listens on its port. */
 static int
 lost_socket(void)
 {
@@ -362,7 +362,7 @@ is_underway(int error)
 		(error == EINPROGRESS || error == EINTR);
 }
 
-/* The errno that the system call has for the want of ports. */
+/* The system call's errno for missing ports. */
 static bool
 is_want_of_ports(int error)
 {
@@ -419,7 +419,7 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 	if (!reached && error != 0)
 		expect(situation->nonblocking && error == EINPROGRESS);
 
-	/* It is what it was. What cannot be read cannot be carried over. */
+	/* Unchanged. What cannot be read cannot be carried over. */
 	expect_equal(socket_option(fd, SOL_SOCKET, SO_TYPE), SOCK_STREAM);
 	expect_equal(socket_option(fd, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
 	if (function != GETSOCKOPT)
@@ -430,7 +430,7 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 	expect_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	expect_equal(fcntl(fd, F_GETFL), flags);
 
-	/* And of use, unless it is left with a port that it could not give up. */
+	/* And usable, unless it was left with a port that it could not give up. */
 	if (error != 0 && !is_underway(error))
 	{
 		bool		bound = !has_no_port(fd);
@@ -454,7 +454,7 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 	return reached;
 }
 
-/* There are many options to read. */
+/* There are many options: not every call is made to fail. */
 static int
 step_of(Function function)
 {
@@ -463,7 +463,7 @@ step_of(Function function)
 	return RUNNING_ON_VALGRIND ? 3 * step : step;
 }
 
-/* Valgrind is to see nothing open in the end; leaks have been looked for. */
+/* Valgrind must see nothing open in the end. Leaks have been looked for. */
 static void
 close_own_sockets(const OpenFds *before)
 {
@@ -488,7 +488,7 @@ try_all(void *argument)
 		{
 			for (int for_ever = 0; for_ever <= 1; for_ever++)
 			{
-				/* For ever, dup3() would be asked for ever. */
+				/* After these for ever, dup3() is retried for ever. */
 				if (for_ever && (*fault == EBUSY || *fault == EINTR))
 					continue;
 				for (int occurrence = 1;

@@ -209,7 +209,7 @@ refuse(int error)
 	return -1;
 }
 
-/* Records a call; what is known of it more, the caller adds. */
+/* Records a call; the caller adds the rest. */
 static Recorded *
 record(CallKind kind, char letter, int family)
 {
@@ -232,7 +232,7 @@ is_lendable(int error)
 	return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
 
-/* True, with errno, when the call is the one that has to fail. */
+/* True, with errno, when this is the call that must fail. */
 static bool
 fails(const Recorded *call)
 {
@@ -240,7 +240,7 @@ fails(const Recorded *call)
 		(model.for_ever ? call->occurrence >= model.occurrence :
 		 call->occurrence == model.occurrence);
 
-	/* Whoever would go on for ever is stopped by an errno nobody expects. */
+	/* An errno that no test expects stops an endless loop. */
 	if (call->occurrence > 100000)
 	{
 		errno = EDEADLK;
@@ -309,7 +309,7 @@ set_reusable(int fd, int on)
 	__real_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 }
 
-/* A descriptor of the census: what it says is the model's. */
+/* A descriptor of the census. The model answers it. */
 static int
 open_netlink(void)
 {
@@ -405,9 +405,9 @@ port_of(const void *address)
 }
 
 /*
- * bind() to port 0: a port that nobody holds, whatever SO_REUSEADDR says, of
- * the window if that is inside the range (inet_sk_get_local_port_range), and
- * none that is reserved.
+ * bind() to port 0: a port that no socket holds, with or without
+ * SO_REUSEADDR. It is of the window if that is inside the range
+ * (inet_sk_get_local_port_range), and not reserved.
  */
 static int
 pick_a_port(int fd, struct sockaddr_storage *address, socklen_t size)
@@ -495,7 +495,7 @@ note_answer(const Recorded *call, int fd, int result)
 		model.last_given = *call;
 		model.last_window = span;
 	}
-	/* Whatever else is refused, it is not a port. */
+	/* Another refusal has nothing to do with the port. */
 	else if (!in_use && !forbidden)
 		return;
 
@@ -557,7 +557,7 @@ __wrap_bind(int fd, const struct sockaddr *address, socklen_t size)
 	return result;
 }
 
-/* Somebody else listens on the port of a socket that is about to listen. */
+/* Another socket listens on the port of one that is about to listen. */
 static void
 let_a_rival_win(int fd)
 {
@@ -578,7 +578,7 @@ static int
 lose_the_listen(void)
 {
 	model.listens_lost++;
-	/* A window of a call that has named no port: nothing for us there. */
+	/* A window of a call that has named no port. It had none for us. */
 	if (model.last_given.port == 0 && model.named == 0)
 		model.window_ports += model.last_window;
 	return refuse(EADDRINUSE);
@@ -632,7 +632,7 @@ static const char net_tcp6[] =
 "   0: 00000000000000000000000000000000:9C41 "
 "00000000000000000000000000000000:1F90 06 00000000:00000000 03:00000BB8 0\n";
 
-/* Another address than that of the call. */
+/* Not the address of the call. */
 static const char if_inet6[] =
 "fe800000000000000000000000000001 02 40 20 80 eth0\n";
 
@@ -849,7 +849,7 @@ __wrap_munmap(void *start, size_t size)
 	return __real_munmap(start, size);
 }
 
-/* Both clocks, the one that is set and the one that only goes on. */
+/* Both clocks, the one that can be set and the monotonic one. */
 int
 __wrap_clock_gettime(clockid_t clock, struct timespec *now)
 {
@@ -895,7 +895,7 @@ __wrap_posix_memalign(void **memory, size_t alignment, size_t size)
 		__real_posix_memalign(memory, alignment, size);
 }
 
-/* glibc before 2.33 did change errno there now and then. */
+/* glibc before 2.33 sometimes changed errno there. */
 void
 __wrap_free(void *memory)
 {

@@ -2,13 +2,13 @@
  * model.h
  *		A model of a kernel, between the library and the real one.
  *
- * The linker replaces the library's system calls (--wrap). A model of the
- * kernel answers them: which ports it picks and refuses, what /proc and
- * netlink say. What it has no opinion on goes to the real kernel, so that the
- * sockets are real ones. Each call is recorded, and any of them can be made to
- * fail. So can the allocation of memory; and the clock is the model's.
+ * The linker replaces the library's system calls (--wrap). The model answers
+ * them: which ports it picks and refuses, what /proc and netlink say. The
+ * rest goes to the real kernel, so that the sockets are real. Each call is
+ * recorded, and any can be made to fail; so can the allocation of memory. The
+ * clock is the model's.
  *
- * A program that uses it lists in the Makefile what is wrapped in model.c.
+ * A program that uses it lists in the Makefile what model.c wraps.
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -31,7 +31,10 @@
 #define CENSUS_TIME_WAIT 1
 #define CENSUS_SECONDS 30
 
-/* What close() and free() leave in errno, to see that it is set after them. */
+/*
+ * What close() and free() leave in errno, to see that errno is set after
+ * them.
+ */
 #define POISON ELOOP
 
 typedef enum CallKind
@@ -55,7 +58,7 @@ typedef enum CallKind
 
 extern const char *const call_names[CALL_KINDS];
 
-/* What a host is like. Zeros: a quiet host of today, with RANGE_MIN to _MAX. */
+/* What a host is like. Zeros: a quiet host of today, with the range above. */
 typedef struct Host
 {
 	const char *range;			/* NULL: see above */
@@ -104,7 +107,7 @@ typedef enum Fate
 	FORBIDDEN
 } Fate;
 
-/* What is to happen and what has happened while `active`. */
+/* What is to happen, and what has happened, while `active`. */
 typedef struct Model
 {
 	bool		active;
@@ -116,7 +119,7 @@ typedef struct Model
 	bool		for_ever;
 	int			error;
 
-	/* A rival who listens between our bind() and our listen(). */
+	/* A rival that listens between our bind() and our listen(). */
 	int			rivals_wanted;
 	int			rivals[256];
 	int			rival_count;
@@ -159,14 +162,14 @@ typedef struct Model
 
 extern Model model;
 
-/* A model of that host from now on; with NULL, of a quiet one. */
+/* From now on the model is that of this host; with NULL, of a quiet one. */
 extern void model_host(const Host *host);
 
 /* The named calls of that kind fail from now on. */
 extern void model_fault(CallKind kind, int occurrence, bool for_ever,
 						int error);
 
-/* Forgets what was counted, and lets the model answer, or not any more. */
+/* Clears the counts, and lets the model answer; stops it. */
 extern void model_begin(void);
 extern void model_end(void);
 

@@ -18,7 +18,7 @@
 extern void __real_free(void *memory);
 extern void __wrap_free(void *memory);
 
-/* errno has to be set after whatever the panic left has been freed. */
+/* errno must be set after everything that the panic left has been freed. */
 void
 __wrap_free(void *memory)
 {
@@ -146,7 +146,7 @@ TEST(nothing_is_printed)
 	close(file);
 }
 
-/* The calls on a socket of the caller's leave it as it was. */
+/* A call on a caller's socket leaves it as it was. */
 TEST(in_the_calls_on_sockets_it_leaves_the_socket)
 {
 	const struct sockaddr_in any = {.sin_family = AF_INET};

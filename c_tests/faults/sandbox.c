@@ -1,8 +1,8 @@
 /*
  * sandbox.c
- *		Policies around the process: Landlock, programs of a cgroup, seccomp
- *		filters. They refuse some ports, or all names, or a family, in words
- *		of their own; or they change the port.
+ *		Policies around the process: Landlock, programs of a cgroup,
+ *		seccomp filters. They refuse some ports, or all names, or a family,
+ *		with other errnos. Or they change the port.
  */
 #define _GNU_SOURCE
 
@@ -45,7 +45,7 @@ extern int	__wrap_setsockopt(int fd, int level, int name, const void *value,
 
 static int	bind_calls;
 static bool no_windows;			/* as before Linux 6.3 */
-static bool denied_late;		/* bound, and EPERM all the same */
+static bool denied_late;		/* bound, and then EPERM */
 static int	permitted_late;		/* except this port */
 
 int
@@ -92,9 +92,8 @@ with_and_without_windows(void (*body) (void))
 }
 
 /*
- * From now on bind() is permitted on these ports of TCP only; 0 is the one
- * that asks the kernel to pick. linux/landlock.h of many distributions does
- * not know the rules for ports.
+ * From now on bind() may use these TCP ports only; 0 asks the kernel to pick.
+ * linux/landlock.h of many distributions lacks the rules for ports.
  */
 static void
 permit_ports(const int *ports, int count)
@@ -146,7 +145,7 @@ listen_where_only_port_0_is_permitted(void)
 		call = require_listener(NULL);
 		expect(PORT_MIN <= call.port && call.port <= LARGE_MAX);
 		expect_equal(call.port, local_port(call.fd));
-		/* No policy is asked a thousand times. */
+		/* A policy is not asked a thousand times. */
 		require(bind_calls <= 34, "%d times bind()", bind_calls);
 	}
 }
@@ -221,7 +220,7 @@ TEST_IN_NETNS(every_port_is_forbidden)
 	with_and_without_windows(find_all_ports_forbidden);
 }
 
-/* What the caller named is not exchanged for what the kernel would pick. */
+/* Named ports are not exchanged for what the kernel would pick. */
 TEST_IN_NETNS(named_ports_are_forbidden)
 {
 	const int	only[] = {0};
@@ -236,10 +235,7 @@ TEST_IN_NETNS(named_ports_are_forbidden)
 	expect_equal(call.report.ports_forbidden, SMALL_MAX - PORT_MIN + 1);
 }
 
-/*
- * Programs of a cgroup. A group of its own for the child, which is gone with
- * it.
- */
+/* Programs of a cgroup: the child's own group, which ends with it. */
 #define INSN(operation, dst, src, offset, immediate) \
 	((struct bpf_insn) {(operation), (dst), (src), (offset), (immediate)})
 #define RETURN INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
@@ -280,7 +276,7 @@ attach(int cgroup, enum bpf_prog_type type, enum bpf_attach_type place,
 	close(program);
 }
 
-/* Both families have hooks of their own. */
+/* Each family has its own hooks. */
 typedef struct Policy
 {
 	enum bpf_prog_type type;
@@ -391,7 +387,7 @@ TEST_IN_NETNS(a_hook_changes_the_port)
 	in_cgroup(&policy, get_the_port_it_is_either_way);
 }
 
-/* The kernel says EPERM, where Landlock says EACCES; and UDP is concerned. */
+/* The kernel says EPERM, where Landlock says EACCES. UDP has the hooks too. */
 static void
 open_both_kinds(void)
 {
@@ -458,7 +454,7 @@ open_on_ipv4(void)
 		expect_equal(call.report.family, AF_INET);
 		reach(call.fd, "127.0.0.1");
 
-		/* Who asks for IPv6 by its address gets no IPv4 instead. */
+		/* A caller who asks for IPv6 by its address gets no IPv4 instead. */
 		options.address = "::";
 		call = open_socket(kind, &options);
 		expect_failed(&call, EACCES);
@@ -488,7 +484,7 @@ TEST_IN_NETNS(a_hook_forbids_ipv6)
 }
 
 /*
- * What is denied when the port is bound already. Linux 5.10 to 5.16 leave the
+ * Ports that are refused after they were bound. Linux 5.10 to 5.16 leave the
  * socket bound; elsewhere that is simulated.
  */
 #define PERMITTED (PORT_MIN + 17)
@@ -515,7 +511,7 @@ open_where_one_port_is_left(void)
 			expect_equal(call.port, PERMITTED);
 			expect(open_fds_are(&before, call.fd));
 
-			/* It is taken, and the rest denied. */
+			/* It is taken, and the rest refused. */
 			before = open_fds();
 			close(open_socket(kind, &options).fd);
 			expect(open_fds_are(&before, -1));
@@ -565,7 +561,7 @@ TEST_IN_NETNS(a_hook_leaves_bound_what_connect_named)
 
 	set_port_range(PORT_MIN, PORT_MIN + 15);
 	expect(open_neighbour(&server, 7000) >= 0);
-	/* TIME_WAITs that connect() passes over and a name gets. */
+	/* TIME_WAITs that connect() passes over, and naming gets. */
 	for (int port = PORT_MIN; port <= PORT_MIN + 15; port++)
 	{
 		int			listener = open_neighbour(&other, port);
@@ -580,7 +576,7 @@ TEST_IN_NETNS(a_hook_leaves_bound_what_connect_named)
 	expect_equal(local_port(fd), PORT_MIN + 7);
 }
 
-/* The words of the kernel, and of those who speak in its place. */
+/* The errnos of the kernel, and of policies in its place. */
 static const int no_family[] = {
 	EAFNOSUPPORT, EPERM, EACCES, EPROTONOSUPPORT, EOPNOTSUPP, ENOSYS,
 	EPFNOSUPPORT, ESOCKTNOSUPPORT, EINVAL,
@@ -611,7 +607,7 @@ TEST_IN_NETNS(ipv6_is_refused_in_any_word)
 	}
 }
 
-/* Want of descriptors and of memory is no want of a family. */
+/* Too few descriptors, or too little memory, is no lack of IPv6. */
 TEST_IN_NETNS(ipv6_is_not_given_up_for_want_of_anything_else)
 {
 	const int	wants[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
@@ -665,7 +661,7 @@ TEST_IN_NETNS(ipv6_only_may_not_be_cleared)
 			expect_equal(call.report.family, AF_INET6);
 			reach(call.fd, "127.0.0.1");
 
-			/* It is set, and nobody would hear IPv4. */
+			/* It is set, and the socket would take no IPv4. */
 			set_bindv6only(true);
 			call = open_socket(kind, NULL);
 			expect_failed(&call, words[index]);

@@ -1,7 +1,7 @@
 /*
  * scarcity.c
- *		Descriptors, kernel memory, stack and luck run short: a port is had all
- *		the same where there is one, or the message says what was missing.
+ *		Descriptors, kernel memory, stack and luck run short: the call still
+ *		finds a port where there is one, or the message says what was missing.
  */
 #define _GNU_SOURCE
 
@@ -91,9 +91,8 @@ __wrap_listen(int fd, int backlog)
 }
 
 /*
- * Listeners of the library's own on every port leave each in TIME_WAIT. In
- * another process, so that this one's first call is yet to come: it has to
- * find out more.
+ * The library's own listeners on every port leave each in TIME_WAIT. They are
+ * in another process, so that the first call of this one is yet to come.
  */
 static void
 leave_all_in_time_wait(void)
@@ -119,7 +118,7 @@ leave_all_in_time_wait(void)
 	_exit(0);
 }
 
-/* So many can be opened from now on, and no more. */
+/* From now on so many can be opened, and no more. */
 static void
 leave_descriptors(int count)
 {
@@ -184,7 +183,7 @@ TEST_IN_NETNS(one_descriptor_is_left_and_no_free_port)
 	}
 }
 
-/* Nor does the message need more than one. */
+/* The message does not need more than one either. */
 TEST_IN_NETNS(one_descriptor_is_left_and_no_port)
 {
 	Neighbour	everybody = {.address = "::", .listens = true};
@@ -255,7 +254,7 @@ TEST_IN_NETNS(proc_fails_for_a_moment)
 
 			now_doing("%s at the open number %d", strerror(error), at);
 			open_fault = (Fault) {error, at, at, 0};
-			/* The first call, and one that may remember something. */
+			/* The first call of the process, and a later one. */
 			for (int round = 0; round < 2; round++)
 			{
 				call = open_listener(NULL);
@@ -281,7 +280,7 @@ TEST_IN_NETNS(proc_is_interrupted)
 	expect(read_fault.calls > 10);
 }
 
-/* What it refuses for good is named, with the errno. */
+/* A refusal for good is named, with the errno. */
 TEST_IN_NETNS(proc_fails_for_good)
 {
 	static const struct
@@ -324,7 +323,7 @@ TEST_IN_NETNS(proc_fails_for_good)
 	expect_in(open_listener(NULL).report.message, "(Input/output error)");
 }
 
-/* The same of the calls for a caller's own sockets, which lend no descriptor. */
+/* The same for a caller's own sockets, which lend no descriptor. */
 TEST_IN_NETNS(proc_fails_below_connect)
 {
 	static const struct
@@ -374,8 +373,8 @@ TEST_IN_NETNS(proc_fails_below_connect)
 }
 
 /*
- * Listens that are lost while each port is looked at once are bounded by the
- * range, and not by listen_retries.
+ * While each port is looked at once, the range bounds the listens that are
+ * lost, not listen_retries.
  */
 TEST_IN_NETNS(six_hundred_listens_are_lost)
 {
@@ -542,7 +541,7 @@ stack_used(const Stacked *what)
 	return STACK_SIZE - untouched;
 }
 
-/* Each in a process whose first call it is. */
+/* Each is the first call of its process. */
 static void
 measure_stacks(const char *situation)
 {

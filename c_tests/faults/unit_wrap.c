@@ -1,12 +1,12 @@
 /*
  * unit_wrap.c
- *		Every system call of the library fails: each one, at each of its
- *		occurrences, with each errno that makes sense, once and for ever.
+ *		Every system call of the library fails: at each of its occurrences,
+ *		with each errno that makes sense, once and for ever.
  *
  * A situation is a host (model.h) that leads the library down one of its
- * paths, most of them to a listener. The path is pinned call by call, and then
- * gone again and again with one more fault each time. What has to come out is
- * worked out from the contract, in expectation().
+ * paths, most of them to a listener. The path is pinned call by call. Then it
+ * is taken again and again, with one more fault each time. expectation()
+ * derives from the contract what must come of it.
  */
 #define _GNU_SOURCE
 
@@ -30,8 +30,8 @@
 
 /*
  * The strategy's numbers, src/strategy.rs: windows before and after one port
- * is shared; ports named exclusively where there are no windows; a range of so
- * many ports is looked at twice; ports that are kept for a second look.
+ * is shared; ports named exclusively where there are no windows; how small a
+ * range is looked at twice; ports kept for a second look.
  */
 #define FIRST_SEARCH 7
 #define WIDER_SEARCH 32
@@ -102,7 +102,7 @@ typedef struct Situation
 #define REUSED IC_LISTENER_PORT_ORIGIN_REUSED
 #define PICKED IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL
 
-/* More than there are: also those that are asked for again. */
+/* More than there are, because some are asked for again. */
 #define EVERY_NAME 65536
 
 #define QUIET .family = AF_INET6,.origin = FREE
@@ -202,7 +202,7 @@ static Situation situations[] =
 	.host = {.forbids_port_0 = true}},
 	{"port 0 forbidden", "SvwbgoixoixBlrg", QUIET,.host = {.forbids_port_0 = true}},
 
-	/* In vain: what follows is the census of the report. */
+	/* These fail: the rest is the census of the report. */
 	{"full", "Sv(wb)7rBr(wb)32oixoixr(B)200xoixmNtcctccxu", FAILS = EADDRINUSE,.host = {.full = true}},
 	{"full, some ports are reserved", "Sv(wb)7rBr(wb)32oixoixmr(B)191uxoixmmNtcctccxuu", FAILS = EADDRINUSE,
 	.sampled = true,
@@ -244,8 +244,8 @@ static Situation situations[] =
 static const Situation *at_hand;
 
 /*
- * A call on another host, after which the library knows that its belief is
- * wrong: the kernel picks a port outside.
+ * A call on another host that shows the library that its belief is wrong: the
+ * kernel picks a port outside.
  */
 static void
 disprove_belief(void)
@@ -264,7 +264,7 @@ disprove_belief(void)
 	close(call.fd);
 }
 
-/* A call on a host whose range is read then. */
+/* A call on a host whose range it reads. */
 static void
 believe(const char *range)
 {
@@ -383,7 +383,7 @@ is_in_range(int port)
 		(at_hand->names_range || !model_reserves(port));
 }
 
-/* Not for listen() when privilege was missing: that one is refused. */
+/* Not listen() when privilege was missing: listen() itself was refused. */
 static bool
 is_want_of_ports(const IcListenerReport *report)
 {
@@ -393,7 +393,7 @@ is_want_of_ports(const IcListenerReport *report)
 		 report->error == EADDRINUSE);
 }
 
-/* What the model saw is what the report says. */
+/* The report says what the model saw. */
 static void
 expect_numbers(const IcListenerReport *report)
 {
@@ -415,7 +415,7 @@ expect_numbers(const IcListenerReport *report)
 			"%u listens lost, not %d", report->listens_lost,
 			model.listens_lost);
 
-	/* The range is known when it was read, and then it is right. */
+	/* The range is known when it was read, and is right. */
 	require((report->port_min == min && report->port_max == max) ||
 			(unknown && report->port_max == 0), "range %d-%d",
 			report->port_min, report->port_max);
@@ -478,8 +478,8 @@ origin_seen(void)
 }
 
 /*
- * What the contract says of a result: everything that does not depend on why
- * it came out so. Closes the socket.
+ * What the contract says of every success, whatever led to it. Closes the
+ * socket.
  */
 static void
 expect_success(const Call *result, int family, const OpenFds *before,
@@ -588,8 +588,8 @@ expect_census(const IcListenerReport *report, IcListenerCensusSource source,
 }
 
 /*
- * Nobody is left alone on a port number in one family while somebody else has
- * it in the other: a lost port is never tried in the other one.
+ * A lost port is never tried in the other family: two processes would share a
+ * port number.
  */
 static void
 expect_no_change_of_family(void)
@@ -601,11 +601,12 @@ expect_no_change_of_family(void)
 }
 
 /*
- * The work is bounded. In each family, the kernel looks in so many windows,
- * each port is asked for once or, if it was named without SO_REUSEADDR, twice,
- * and once more for each lost listen; each lost listen costs a socket, and
- * nothing else does but a refusal that leaves the socket bound, or may have,
- * a descriptor that is lent, and UDP when port 0 is forbidden.
+ * The work is bounded. In each family the kernel searches so many windows.
+ * Each port is asked for once, or twice if it was first named without
+ * SO_REUSEADDR, and once more for each lost listen. Each lost listen costs a
+ * socket. So do a refusal that leaves the socket bound, or may have, a
+ * descriptor that is lent, and UDP when port 0 is forbidden; nothing else
+ * does.
  */
 static void
 expect_bounds(void)
@@ -641,7 +642,7 @@ expect_bounds(void)
 	}
 }
 
-/* What has to come of a fault. */
+/* What must come of a fault. */
 typedef struct Expectation
 {
 	int			error;			/* 0: success */
@@ -649,7 +650,7 @@ typedef struct Expectation
 	IcListenerStep step;		/* in case of failure */
 } Expectation;
 
-/* No port was to be had: which errno says so. */
+/* No port was found: which errno says so. */
 static Expectation
 want_of_ports(void)
 {
@@ -658,7 +659,7 @@ want_of_ports(void)
 		model.picks_forbidden > 0 && model.picks_in_use == 0 &&
 		model.window_ports == 0;
 
-	/* Privilege is what is missing when it was missing for all ports. */
+	/* Privilege is what is missing when every port was refused for it. */
 	return (Expectation)
 	{
 		forbidden && model.listens_lost == 0 ? EACCES : EADDRINUSE, 0,
@@ -675,14 +676,17 @@ is_among(int error, const int *list)
 	return *list != 0;
 }
 
-/* Asked when the call is over: for want of ports, what the model saw counts. */
+/*
+ * Called when the call is over: where ports were missing, what the model saw
+ * counts.
+ */
 static Expectation
 expectation(const Recorded *hit, int error, bool for_ever)
 {
 	static const int no_such_family[] = {EAFNOSUPPORT, EPERM, EACCES,
 		EPROTONOSUPPORT, EOPNOTSUPP, ENOSYS, EPFNOSUPPORT, ESOCKTNOSUPPORT,
 	EINVAL, 0};
-	/* Asked for twice; UDP is content with names that are there. */
+	/* Asked for twice. UDP takes names that are there. */
 	static const int momentary[] = {EMFILE, ENFILE, ENOMEM, 0};
 	static const int this_port[] = {EADDRINUSE, EACCES, EPERM, 0};
 	bool		other_family = at_hand->address == NULL &&
@@ -697,7 +701,7 @@ expectation(const Recorded *hit, int error, bool for_ever)
 	switch (hit->kind)
 	{
 		case SOCKET:
-			/* Where IPv6 is not to be had, IPv4 is. */
+			/* Without IPv6, there is IPv4. */
 			if (is_among(error, no_such_family) && other_family)
 			{
 				as_ever.family = AF_INET;
@@ -731,10 +735,9 @@ expectation(const Recorded *hit, int error, bool for_ever)
 				return (Expectation) {error, 0, IC_LISTENER_STEP_BIND};
 
 			/*
-			 * Refused once, it costs the port, and no more. When nothing but
-			 * the kernel's own choice is left, there is a second one with
-			 * SO_REUSEADDR; UDP has none, but names ports where port 0 is
-			 * forbidden.
+			 * A single refusal costs the port only. When only the kernel's
+			 * own choice is left, it is asked for again with SO_REUSEADDR.
+			 * UDP is not, but names ports where port 0 is forbidden.
 			 */
 			if (for_ever || (hit->port == 0 && hit->reusable))
 				return want_of_ports();
@@ -746,17 +749,17 @@ expectation(const Recorded *hit, int error, bool for_ever)
 		case LISTEN:
 			if (error != EADDRINUSE)
 				return (Expectation) {error, 0, IC_LISTENER_STEP_LISTEN};
-			/* A listen that was lost costs the port, and no more. */
+			/* A lost listen costs the port only. */
 			return for_ever ? want_of_ports() : as_ever;
 
 		case GETSOCKNAME:
-			/* Asked whether the refusal was a real one. */
+			/* Asked whether the socket is bound after the refusal. */
 			if (hit->after_refusal && (!for_ever || at_hand->error != 0))
 				return as_ever;
 			return (Expectation) {error, 0, IC_LISTENER_STEP_GETSOCKNAME};
 
 		default:
-			/* What is read tells more, and the kernel can do without. */
+			/* What is read here is not needed, unless port 0 is forbidden. */
 			if (at_hand->host.forbids_port_0 && model.named == 0 &&
 				error != EINTR &&
 				(for_ever || at_hand->udp || !is_among(error, momentary)))
@@ -766,8 +769,8 @@ expectation(const Recorded *hit, int error, bool for_ever)
 }
 
 /*
- * Who is asked for the holders, after a fault in the census or before it. For
- * faults that last it depends on where they began, and -1 is returned.
+ * Which source the census comes from, after a fault in it or before it. -1
+ * for faults that last: it depends on where they began.
  */
 static int
 census_expected(const Recorded *hit, int error, bool for_ever, bool in_census,
@@ -796,7 +799,7 @@ census_expected(const Recorded *hit, int error, bool for_ever, bool in_census,
 			if (error == ENOENT && hit->of_reserved &&
 				at_hand->host.reserved != NULL)
 				return -1;
-			/* No list, or no IPv6: older kernels, and kernels without it. */
+			/* No list, or no IPv6: an older kernel, or one without it. */
 			if (hit->kind == OPEN && error == ENOENT &&
 				(hit->of_ipv6 || (hit->of_reserved && !for_ever)))
 				return as_ever;
@@ -868,7 +871,7 @@ go_again(const Fault *fault)
 		else
 			require(model.counts[NETLINK] == 0, "a census for nobody");
 	}
-	/* A signal that came changes nothing at all. */
+	/* A signal changes nothing. */
 	if (fault->error == EINTR && fault->reported &&
 		(hit->kind == OPEN || hit->kind == READ) &&
 		at_hand->error == 0)
@@ -876,7 +879,7 @@ go_again(const Fault *fault)
 				result.report.origin);
 }
 
-/* One fault: the call once with a report, and once without. */
+/* One fault: once with a report, and once without. */
 static void
 try_fault(Fault *fault)
 {
@@ -959,7 +962,7 @@ go_first(const Situation *situation)
 		require(model.counts[LISTEN] == 0, "UDP listens");
 }
 
-/* Those of a row of bind() that fail; under valgrind, few of them. */
+/* In a row of bind(), not all fail; under valgrind, few. */
 static bool
 is_tried(const Situation *situation, const Recorded *path, int i, int length)
 {
@@ -983,7 +986,7 @@ try_all_faults(void *argument)
 
 	if (situation->belief == NONE)
 	{
-		/* What the first call of a process does, told by that process. */
+		/* What the first call of a process does, which that process tells. */
 		Model	   *shared = mmap(NULL, sizeof(Model), PROT_READ | PROT_WRITE,
 								  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		int			child;
@@ -1019,7 +1022,7 @@ try_all_faults(void *argument)
 		{
 			int			number = error - errnos[path[i].kind];
 
-			/* What is freed and closed is the same after most of them. */
+			/* What is freed and closed is mostly the same. */
 			if (RUNNING_ON_VALGRIND &&
 				(number + i) % (situation->belief == NONE ? 12 : 3) != 0)
 				continue;
@@ -1096,7 +1099,7 @@ TEST(no_memory_is_allocated)
 	}
 }
 
-/* The very first call of a process, when whatever is lazy is done. */
+/* The first call of a process does what is lazy. */
 TEST(nor_does_the_first_call)
 {
 	Call		result;
@@ -1137,7 +1140,7 @@ TEST(without_memory_nothing_breaks)
 	expect_failure(&result, EINVAL, &before);
 	expect_report(&result, EINVAL, IC_LISTENER_STEP_ADDRESS);
 
-	/* The kernel is short of it, too. */
+	/* The kernel has no memory either. */
 	set_stage(&quiet);
 	model.no_memory = true;
 	model_fault(SOCKET, 1, true, ENOMEM);
@@ -1149,7 +1152,7 @@ TEST(without_memory_nothing_breaks)
 	/* A list of reserved ports too long for the stack is mapped. */
 	for (int i = 0; i < 5; i++)
 	{
-		/* Where it cannot be had, it is asked for twice. */
+		/* Without memory for it, it is asked for twice. */
 		static const struct
 		{
 			int			occurrence;
@@ -1181,7 +1184,7 @@ TEST(without_memory_nothing_breaks)
 	}
 }
 
-/* The message of a refused address is the one thing that is ever freed. */
+/* The message of a refused address is the only thing that is freed. */
 TEST(errno_is_set_when_all_is_freed)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
@@ -1196,7 +1199,7 @@ TEST(errno_is_set_when_all_is_freed)
 	expect_report(&result, EINVAL, IC_LISTENER_STEP_ADDRESS);
 }
 
-/* In a range that cannot be read ports cannot be named. */
+/* Where the range cannot be read, ports cannot be named. */
 static void
 expect_kernel_picks(const Situation *situation, const char *file,
 					const char *why)
@@ -1237,11 +1240,11 @@ TEST(an_unreadable_range_leaves_it_to_the_kernel)
 		bool		lent = error == EMFILE || error == ENFILE ||
 			error == ENOMEM;
 
-		/* Whoever lends a descriptor reads both once more. */
+		/* A call that lends a descriptor reads both once more. */
 		const char *name = file == 1 || lent ? "ip_local_port_range" :
 			"ip_local_reserved_ports";
 
-		/* Such a file is not there before Linux 4.3: nothing is reserved. */
+		/* Before Linux 4.3 there is no such file: nothing is reserved. */
 		if (file == 2 && error == ENOENT)
 			continue;
 		/* As long as it lasts; a descriptor can be lent. */
@@ -1267,7 +1270,7 @@ TEST(an_unreadable_range_leaves_it_to_the_kernel)
 	}
 }
 
-/* What /proc has no room for it may have if the socket makes some. */
+/* /proc may have room when the socket makes some. */
 TEST(a_descriptor_is_lent_to_proc)
 {
 	static const int errors[] = {EMFILE, ENFILE, ENOMEM};
@@ -1306,7 +1309,7 @@ TEST(a_port_0_from_getsockname_is_refused)
 	}
 }
 
-/* As a cgroup's program may: the port is what getsockname() says. */
+/* As a cgroup's program may: getsockname() says which port it is. */
 TEST(a_port_that_becomes_another_one_is_told_as_it_is)
 {
 	const Situation *const all[] = {&nothing_free, &before_6_3,
@@ -1384,10 +1387,7 @@ TEST(the_report_counts_what_was_refused)
 	}
 }
 
-/*
- * listen_retries counts at the second look; the first one is bounded by the
- * range.
- */
+/* listen_retries counts at the second look. The range bounds the first one. */
 TEST(lost_listens_are_limited_by_the_option)
 {
 	static const int limits[] = {1, 7, 63, 64, 100};
@@ -1426,7 +1426,7 @@ TEST(lost_listens_are_limited_by_the_option)
 	}
 }
 
-/* What netlink says may be anything. */
+/* Netlink may say anything. */
 TEST(an_answer_that_is_none_gives_no_census_of_netlink)
 {
 	static const struct
@@ -1484,7 +1484,7 @@ close_rivals(void)
 		close(model.rivals[--model.rival_count]);
 }
 
-/* Rivals who really listen on the port between our bind() and listen(). */
+/* Rivals really listen on the port, between our bind() and listen(). */
 TEST_IN_NETNS(a_rival_costs_one_port)
 {
 	static const int rivals[] = {1, 2, 3, 16, 64, 65, 150, RANGE_PORTS - 1};
@@ -1518,7 +1518,7 @@ TEST_IN_NETNS(a_rival_costs_one_port)
 	}
 }
 
-/* Every port is won by somebody else. */
+/* Another socket wins every port. */
 TEST_IN_NETNS(rivals_on_all_ports_are_eaddrinuse)
 {
 	static const char *const ranges[] = {"40000\t40199\n", "40000\t40015\n"};
@@ -1579,7 +1579,7 @@ main(void)
 	struct CMUnitTest tests[SITUATIONS + lengthof(single_cases)];
 	const char *missing = enter_netns();
 
-	/* Where nobody else holds a port of the range. */
+	/* No other process holds a port there. */
 	if (missing != NULL)
 		print_message("# in the host's network namespace, where others may "
 					  "be in the way: no %s\n", missing);

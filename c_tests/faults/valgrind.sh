@@ -66,7 +66,7 @@ is_clean()
 	return $wrong
 }
 
-# Whether this valgrind's logs are understood is a test as well: programs with a known fault have to be caught.
+# Tests also that this valgrind's logs are understood: programs with a known fault must be caught.
 canary()
 {
 	local name=$1 expected=$2 body=$3 status=0

@@ -18,7 +18,7 @@ open_socket(const Kind *kind, const IcListenerOptions *options)
 {
 	Call		call = {.port = UNTOUCHED, .fd = UNTOUCHED};
 
-	/* Every member has to be written. */
+	/* Every member must be written. */
 	memset(&call.report, 0xee, sizeof(call.report));
 	call.report.size = sizeof(call.report);
 	errno = 0;

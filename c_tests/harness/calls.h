@@ -1,6 +1,6 @@
 /*
  * calls.h
- *		Calls of the library, with whatever they gave in one place.
+ *		Calls of the library, and what they gave in one place.
  */
 #ifndef CALLS_H
 #define CALLS_H
@@ -43,16 +43,16 @@ extern Call open_socket(const Kind *kind, const IcListenerOptions *options);
 extern Call open_listener(const IcListenerOptions *options);
 extern Call call_setup_listener(void);
 
-/* open_listener(), which has to succeed. */
+/* open_listener(), which must succeed. */
 extern Call require_listener(const IcListenerOptions *options);
 
 /* The call has failed with that errno and reset its outputs. */
 extern void expect_failed(const Call *call, int error);
 
 /*
- * Opens listeners, and leaves them open, until there is no port left: with
- * EADDRINUSE, which is required. Each port has to come once only. Returns how
- * many there were; *taken are their ports, *last is the call that failed.
+ * Opens listeners, and leaves them open, until the call fails with
+ * EADDRINUSE. Each port must come once only. Returns how many there were;
+ * *taken has their ports, *last is the call that failed.
  */
 extern int	take_all_ports(const IcListenerOptions *options, Ports *taken,
 						   Call *last);

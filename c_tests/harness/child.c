@@ -114,13 +114,13 @@ fork_child(void)
 	static const int crashes[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
 	int			pid;
 
-	/* What stands in a buffer would be printed by the child again. */
+	/* The child would print the buffers again. */
 	fflush(NULL);
 	pid = fork();
 	require(pid >= 0, "fork: %s", strerror(errno));
 	if (pid == 0)
 	{
-		/* cmocka's would go on with the parent's tests in the child. */
+		/* cmocka's handlers would run the parent's tests in the child. */
 		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes);
 			 index++)
 			signal(crashes[index], SIG_DFL);
@@ -164,7 +164,7 @@ wait_for_verdict(int pid, char message[CHILD_MESSAGE_SIZE])
 	while (ended < 0 && errno == EINTR);
 	memcpy(message, verdict->message, CHILD_MESSAGE_SIZE);
 
-	/* How a child ended that nobody can wait for is not known. */
+	/* Without waitpid() it is unknown how the child ended. */
 	if (ended != pid)
 	{
 		snprintf(message, CHILD_MESSAGE_SIZE, "waitpid: %s", strerror(errno));
@@ -248,8 +248,8 @@ run_at_once(int processes,
 	}
 
 	/*
-	 * Whoever fails never reaches the barrier. Waiting in the order of the
-	 * index would wait for the others for ever, hence any child; the ones
+	 * A process that fails never reaches the barrier. To wait for the others
+	 * in the order of their index would take for ever, so wait for any. Those
 	 * left die with this process.
 	 */
 	for (int left = processes; left > 0;)

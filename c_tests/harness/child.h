@@ -1,12 +1,12 @@
 /*
  * child.h
- *		Tests that run in a process of their own, what makes them fail, and
+ *		Tests that run in their own process, what makes them fail, and
  *		processes that start at one moment.
  *
- * A test changes its process: it moves to another network namespace, gives up
- * privileges, leaves sockets open. And the library remembers in a process what
- * the host's port range was. So each runs in a child, and nothing it does
- * reaches the next one.
+ * A test changes its process: it enters another network namespace, gives up
+ * privileges, leaves sockets open. And the library keeps the host's port
+ * range in the process. So each test runs in a child, and does not affect the
+ * next one.
  */
 #ifndef CHILD_H
 #define CHILD_H
@@ -27,22 +27,21 @@ typedef enum ChildOutcome
 
 /*
  * Calls body(argument) in a forked child, which passes when body returns.
- * What makes it fail is below; its message, "" when it passed, is in *message.
- * A child that takes longer than a minute fails; processes it leaves behind
- * with fork_child() are killed.
+ * What makes it fail is below; *message has its message, "" when it passed. A
+ * child that takes longer than a minute fails. Processes that it leaves
+ * behind with fork_child() are killed.
  */
 extern ChildOutcome run_in_child(void (*body) (void *argument), void *argument,
 								 char message[CHILD_MESSAGE_SIZE]);
 
 /*
- * In any process below run_in_child(): ends it, and with it the test, with the
- * message unless the condition holds. Elsewhere the message goes to standard
- * error.
+ * In any process below run_in_child(): unless the condition holds, ends the
+ * test with the message. Elsewhere the message goes to standard error.
  */
 #define require(condition, ...) \
 	((condition) ? (void) 0 : fail_child(__FILE__, __LINE__, __VA_ARGS__))
 
-/* The same, with messages of their own. */
+/* The same, with their own messages. */
 #define expect(condition) \
 	require(condition, "not so: %s (errno %d, %s)", #condition, errno, \
 			strerror(errno))
@@ -67,12 +66,12 @@ extern void skip_child(const char *format, ...)
 			__attribute__((noreturn, format(printf, 1, 2)));
 
 /*
- * fork(), which has to work; the child is killed when its parent ends, and
- * ends when it crashes. Returns 0 in the child.
+ * fork(), which must work. The child is killed when its parent ends, and ends
+ * when it crashes. Returns 0 in the child.
  */
 extern int	fork_child(void);
 
-/* Waits for a child, which has to end with status 0. */
+/* Waits for a child, which must end with status 0. */
 extern void wait_for_child(int pid);
 
 /* Kills a child and waits for its end. */
@@ -80,8 +79,8 @@ extern void end_child(int pid);
 
 /*
  * Forks that many processes, releases them together into body(), and copies
- * what each left in *result (zeros at first) to results[index]. None of them
- * ends, and so releases what it holds, before all have returned from body().
+ * what each left in *result (zeros at first) to results[index]. None ends,
+ * and releases what it holds, before all have returned from body().
  */
 extern void run_at_once(int processes,
 						void (*body) (int index, void *result, void *argument),

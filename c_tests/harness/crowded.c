@@ -1,7 +1,6 @@
 /*
  * crowded.c
- *		A host whose ports are all taken, and the calls that find one there all
- *		the same.
+ *		A host whose ports are all taken, and the calls that still find one.
  */
 #define _GNU_SOURCE
 

@@ -1,7 +1,7 @@
 /*
  * crowded.h
- *		A host whose ports are all taken, and the calls that find one there all
- *		the same: ic_listener_bind(), _listen() and _connect().
+ *		A host whose ports are all taken, and the calls that still find
+ *		one: ic_listener_bind(), _listen() and _connect().
  */
 #ifndef CROWDED_H
 #define CROWDED_H
@@ -14,14 +14,14 @@
 
 /*
  * Leaves every port of the range in TIME_WAIT, as listeners with SO_REUSEADDR
- * leave it: connect() passes over them all.
+ * do: connect() passes over all of them.
  */
 extern void leave_in_time_wait(int port_min, int port_max);
 
 /* leave_in_time_wait(), and it is the ephemeral port range. */
 extern void crowd(int port_min, int port_max);
 
-/* A listener with room for many connections that nobody accepts. */
+/* A listener with a long backlog. Its connections are not accepted. */
 extern int	server_on(const char *address, int port);
 
 /* A TCP socket of the family that an address has. */

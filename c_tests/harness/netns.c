@@ -27,7 +27,7 @@ write_file(const char *path, const char *text)
 	if (fd < 0)
 		return false;
 
-	/* A list of reserved ports is taken a page at a time. */
+	/* The kernel takes a list of reserved ports a page at a time. */
 	while (left > 0)
 	{
 		ssize_t		written = write(fd, text, left);
@@ -48,8 +48,8 @@ write_file(const char *path, const char *text)
 }
 
 /*
- * The calling user becomes the root of a namespace of his own, which is what
- * the network namespace asks for.
+ * The calling user becomes root of a new user namespace, which the network
+ * namespace needs.
  */
 static bool
 enter_user_namespace(void)

@@ -1,6 +1,6 @@
 /*
  * netns.h
- *		Tests in network namespaces of their own, where nobody else takes
+ *		Tests in their own network namespaces, where no other process takes
  *		ports and every sysctl is the test's.
  */
 #ifndef NETNS_H
@@ -20,14 +20,14 @@ extern ChildOutcome run_in_netns(void (*body) (void *argument), void *argument,
 /*
  * Puts the calling process into a fresh network namespace with lo up; as an
  * ordinary user into a user namespace as well. Returns NULL, or what failed
- * and what would be needed.
+ * and what it takes.
  */
 extern const char *enter_netns(void);
 
 /*
- * Writes a sysctl of the calling process's network namespace: the name as
- * sysctl(8) takes it, "net.ipv4.ip_local_port_range". Returns false with errno
- * set. set_sysctl() requires it to succeed.
+ * Writes a sysctl of the calling process's network namespace, by its name in
+ * sysctl(8), such as "net.ipv4.ip_local_port_range". Returns false with errno
+ * set. set_sysctl() requires success.
  */
 extern bool write_sysctl(const char *name, const char *value);
 extern void set_sysctl(const char *name, const char *format, ...)
@@ -35,7 +35,7 @@ extern void set_sysctl(const char *name, const char *format, ...)
 extern void set_port_range(int port_min, int port_max);
 
 /*
- * Since Linux 5.7 a sysctl lets bind() to port 0 hand out ports that can be
+ * Since Linux 5.7, a sysctl lets bind() to port 0 hand out ports that can be
  * shared. What is tested with it does not apply to older kernels.
  */
 #define AUTOBIND_REUSE "net.ipv4.ip_autobind_reuse"

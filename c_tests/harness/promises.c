@@ -20,9 +20,8 @@
 #endif
 
 /*
- * How bind() answered during one call of the library: each port once, however
- * often it was asked for. Ports that the kernel is asked to pick have no
- * number, and [0] counts the times.
+ * How bind() answered during one call of the library: each port once. [0]
+ * counts how often the kernel was asked to pick one.
  */
 typedef struct Answers
 {
@@ -103,8 +102,8 @@ count_call(const Kind *kind, const IcListenerOptions *options)
 
 /*
  * The report says what bind() said; a port that was won was not in use. Where
- * no port was named the kernel looked in windows, all of whose ports it found
- * in use but in the last one, where it stopped at the first that was free.
+ * no port was named, the kernel looked in windows: all their ports were in
+ * use, but in the last window it stopped at the first free one.
  */
 static void
 expect_counts(const IcListenerReport *report, int won)

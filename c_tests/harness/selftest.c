@@ -1,7 +1,6 @@
 /*
  * selftest.c
- *		The harness itself: what goes wrong in a child is seen, and a test that
- *		cannot fail would be.
+ *		The harness itself: it sees whatever goes wrong in a child.
  */
 #define _GNU_SOURCE
 
@@ -129,7 +128,7 @@ TEST(a_failure_below_is_seen)
 	require_outcome(fail_below, CHILD_FAILED, "below");
 }
 
-/* The kernel takes the children away: how they ended is not known. */
+/* The kernel reaps the children: how they ended is unknown. */
 TEST(a_child_that_cannot_be_waited_for_has_not_passed)
 {
 	signal(SIGCHLD, SIG_IGN);

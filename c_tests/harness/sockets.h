@@ -1,7 +1,7 @@
 /*
  * sockets.h
- *		Sockets of the neighbours that the library shares a host with, and
- *		talking through any socket. The library is not called.
+ *		Sockets of neighbours on the same host, and data through any
+ *		socket. The library is not called.
  */
 #ifndef SOCKETS_H
 #define SOCKETS_H
@@ -15,7 +15,7 @@ typedef struct Ports
 	bool		has[65536];
 } Ports;
 
-/* How a neighbour opens his socket. */
+/* How a neighbour opens its socket. */
 typedef struct Neighbour
 {
 	const char *address;		/* IPv4 or IPv6 */
@@ -33,9 +33,9 @@ extern socklen_t socket_address(const char *address, int port,
 extern int	open_neighbour(const Neighbour *neighbour, int port);
 
 /*
- * Forks a process that opens that neighbour on each of the ports (which has
- * to work), and holds them until the process that asked ends, or end_child()
- * of child.h.
+ * Forks a process that opens that neighbour on each of the ports, which must
+ * work. It holds them until the calling process ends, or end_child() of
+ * child.h.
  */
 extern int	hold_ports(const Neighbour *neighbour, const Ports *ports);
 
@@ -51,10 +51,10 @@ extern int	local_port(int fd);
 /* The numeric address a socket is bound to, in a buffer of the function. */
 extern const char *local_address(int fd);
 
-/* Ends the test as a SKIP where ::1 is not to be had. */
+/* Ends the test as a SKIP where there is no ::1. */
 extern void skip_without_ipv6(void);
 
-/* These have to work. */
+/* These must work. */
 extern void connect_to(int fd, const char *address, int port);
 extern int	accept_from(int listener);
 extern void pass_a_number(int from, int to);
@@ -69,9 +69,9 @@ extern void wait_for_end(int fd);
 extern void reach(int fd, const char *address);
 
 /*
- * A connection through the listener that the server closes first, so that its
- * end, on the listener's port, goes to TIME_WAIT. The client's own port is
- * below 32768, and takes none of those under test.
+ * A connection through the listener that the server closes first. So its end
+ * goes to TIME_WAIT, on the listener's port. The client's own port is below
+ * 32768, and none of those under test.
  */
 extern void leave_time_wait(int listener, const char *address);
 

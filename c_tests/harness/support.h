@@ -32,26 +32,26 @@ extern bool open_fds_are(const OpenFds *before, int extra);
 extern bool proc_numbers(const char *path, int n, long *numbers);
 
 /*
- * The process goes on as another user, without a capability. False when it
- * may not: to an ordinary user there is only himself, in a user namespace too.
+ * Continues as another user, without a capability. False when it may not: for
+ * an ordinary user there is no other, not even in a user namespace.
  */
 extern bool become_another_user(void);
 
 /*
- * No capability is left, CAP_NET_BIND_SERVICE included; as another user where
- * that is possible.
+ * Drops every capability, CAP_NET_BIND_SERVICE included; as another user
+ * where that is possible.
  */
 extern void drop_privileges(void);
 
 /*
- * From now on a system call whose nth argument (from 0) has that value fails
- * with the error: a seccomp filter. A SKIP where there are none.
+ * From now on a seccomp filter makes a system call fail with the error when
+ * its nth argument (from 0) has that value. A SKIP where there are none.
  */
 extern void refuse_call(int call, int argument, int value, int error);
 
 /*
- * The process goes to a mount namespace of its own, which ends with it; a SKIP
- * where there can be none. In there, an empty file system hides a directory.
+ * Enters a new mount namespace; a SKIP where there can be none. In there, an
+ * empty file system hides a directory.
  */
 extern void enter_mount_namespace(void);
 extern void mount_empty_over(const char *directory);

@@ -4,13 +4,13 @@
 tap_count=0
 tap_failed=0
 
-# check NAME COMMAND [ARGUMENT...]: the test passes when the command succeeds; what it prints is shown when it does not.
+# check NAME COMMAND [ARGUMENT...]: the test passes when the command succeeds; else its output is shown.
 check()
 {
 	tap_name=$1
 	shift
 	tap_count=$((tap_count + 1))
-	# Not as the condition of an if: there, set -e does not hold, and a function goes on after a command that failed.
+	# Not the condition of an if: there set -e does not hold, and a function goes on after a command that failed.
 	set +e
 	tap_output=$(set -e; "$@" 2>&1)
 	tap_status=$?

@@ -14,9 +14,8 @@
  *		return run_all(test(a_promise));
  *	}
  *
- * Each test runs in a child, see child.h: what makes it fail is require() and
- * expect() and not cmocka's assertions, which would run the rest of the tests
- * in the child.
+ * Each test runs in a child (child.h), so it fails by require() and expect().
+ * cmocka's assertions would run the rest of the tests in the child.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -36,15 +35,15 @@
 
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
-/* A test that is the body in braces, in a child of its own. */
+/* A test: the body in braces, in its own child. */
 #define TEST(name) TEST_(name, run_in_child)
 
-/* In a network namespace of its own, too. */
+/* In its own network namespace, too. */
 #define TEST_IN_NETNS(name) TEST_(name, run_in_netns)
 
 /*
- * The same for TCP and for UDP, as `kind`. One namespace for each, as what TCP
- * did to the ports concerns UDP too.
+ * The same for TCP and for UDP, as `kind`. Each has its own namespace,
+ * because the ports that TCP used would affect UDP.
  */
 #define TEST_KINDS_IN_NETNS(promise) \
 	static void promise##_body(const Kind *kind); \
@@ -82,8 +81,8 @@
 	promise##_body(void)
 
 /*
- * What TEST() does, as a line of a cmocka test that runs several bodies, or
- * one with several arguments.
+ * The same as TEST(), for a cmocka test that runs several bodies, or one with
+ * several arguments.
  */
 #define assert_passes_in_child(body, argument) \
 	assert_passes(run_in_child, body, argument)

@@ -16,14 +16,14 @@ command -v pkg-config >/dev/null || {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# A package is built below DESTDIR and used elsewhere; a user installs into a PREFIX of his own. No path is this tree's.
+# A package is built below DESTDIR and used elsewhere; a user installs into his own PREFIX. No path is of this tree.
 staged="$work/a package"
 prefix="$work/prefix"
 version=$(sed -n '/^\[package\]/,/^$/s/^version = "\(.*\)"$/\1/p' ../Cargo.toml)
 library=libic_listener
 soname=$library.so.${version%%.*}
 
-# A root with a strict umask installs for everybody all the same.
+# With a strict umask, root still installs for all users.
 install_to()
 (
 	umask 077
@@ -77,7 +77,7 @@ everything_is_in_the_prefix()
 	is "the files" "$(expected_files /include /lib /bin /share/man)" "$(files_in "$prefix")"
 }
 
-# Nothing executable or writable that should not be, and all of it readable, whatever the umask is.
+# Permissions do not depend on the umask: all can be read, nothing else is executable or writable than should be.
 modes()
 {
 	is "the modes" "$(printf '%s\n' 'f 644' 'f 755' 'l 777')" \
@@ -142,7 +142,7 @@ says_hello()
 	is "the output" "$version port given, fd given" "$("$@")"
 }
 
-# COMPILER SOURCE: nothing but pkg-config says where things are.
+# COMPILER SOURCE: only pkg-config says where things are.
 shared_program()
 {
 	# shellcheck disable=SC2046
@@ -154,7 +154,7 @@ shared_program()
 		says_hello "$work/rpath-$2"
 }
 
-# Both libraries stand in one directory: the linker has to be told.
+# Both libraries are in one directory: the linker must be told which.
 static_program()
 {
 	local words
@@ -166,7 +166,7 @@ static_program()
 		says_hello "$work/static-$2"
 }
 
-# Where the static library stands alone, pkg-config --static is all it takes.
+# Where there is only the static library, pkg-config --static is enough.
 static_program_of_a_static_installation()
 {
 	# shellcheck disable=SC2046
@@ -189,7 +189,7 @@ fully_static_program()
 		is "the libraries it needs" "" "$(readelf -d "$work/fully-static" | grep NEEDED)"
 }
 
-# COMPILER OPTIONS...: the archive is all that is named.
+# COMPILER OPTIONS...: with the archive and no other library.
 nothing_but_the_archive()
 {
 	"$@" "$work/program.c" -I"$prefix/include" "$prefix/lib/$library.a" -o "$work/plain" && says_hello "$work/plain"
@@ -236,7 +236,7 @@ directories_are_taken_as_given()
 		is "includedir" "/i" "$(sed -n 's/^includedir=//p' "$work/given/l/lib64/pkgconfig/ic_listener.pc")"
 }
 
-# Of libc, and of the unwinder, which every C compiler links: nothing of what was a library of its own before glibc 2.34.
+# It needs libc and the unwinder, which every C compiler links, and no library that glibc 2.34 merged into libc.
 needs_libc_and_the_unwinder()
 {
 	local undefined
@@ -247,7 +247,7 @@ needs_libc_and_the_unwinder()
 		is "the rest of Rust" "" "$(echo "$undefined" | grep -E '^_?_R|^rust_|^__rust')"
 }
 
-# ARCHIVE: the names it defines for others. readelf, because nm sees no object with bitcode in it where clang is installed.
+# ARCHIVE: the names it defines for others. With readelf: where clang is installed, nm sees no object with bitcode.
 globals_of()
 {
 	readelf -sW "$1" | awk '$5 != "LOCAL" && $7 != "UND" && $1 ~ /^[0-9]+:$/ { print $8 }' | sort -u
@@ -288,7 +288,7 @@ second_rust_library()
 	END
 	"${RUSTC:-rustc}" --edition 2024 --crate-type staticlib -O -C lto=fat -C codegen-units=1 \
 		-o "$work/libother.a" "$work/other.rs" || return
-	# Each may stand first. The other one is as rustc makes it.
+	# Either may be first. The other one is as rustc makes it.
 	others='-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc'
 	# shellcheck disable=SC2086
 	"${CC:-cc}" "$work/two.c" -I"$prefix/include" "$prefix/lib/$library.a" "$work/libother.a" \
@@ -382,7 +382,7 @@ size_of_a_program()
 	[ "$((said - added))" -ge -16 ] && [ "$((said - added))" -le 16 ]
 }
 
-# Directories that were there before stay, and so do those with something of others' in them; installed twice or not.
+# Directories stay that were there before, or have other files in them; also after two installations.
 uninstall_removes_the_directories_it_made()
 {
 	mkdir -p "$work/was/there/lib" &&
@@ -413,7 +413,7 @@ is_refused()
 	is "the status" 2 $status && echo "$said" | grep 'absolute' && [ ! -e ../relative ]
 }
 
-# As root, with an ldconfig that says which directories are the system's and writes down how it is called.
+# As root, with an ldconfig that names the system's directories and records how it is called.
 linker_cache()
 {
 	mkdir "$work/bin"

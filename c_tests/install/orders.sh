@@ -1,6 +1,6 @@
 #!/bin/bash
-# One library whatever the command: in a copy of this tree, cargo and make in any order, and with settings of a user's own,
-# make the same libic_listener.a; there is no other; and what fails half-way leaves nothing behind.
+# One library whatever the command. In a copy of this tree, cargo and make in any order, and with a user's settings,
+# make the same libic_listener.a, and no other. What fails half-way leaves nothing behind.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ api()
 	sed -n 's/^[a-z].*[ *]\(setup_listener\|ic_listener_[a-z_]*\)(.*/\1/p' include/ic_listener.h | sort
 }
 
-# The library is there, and it is the one of the first time.
+# The library is there, and is the first one.
 the_one_library()
 {
 	is "the archives" "./$archive" "$(find . -name libic_listener.a)" &&
@@ -40,7 +40,7 @@ the_one_library()
 		fi
 }
 
-# COMMAND...: goes well, and leaves the library as it is, or makes it.
+# COMMAND...: succeeds, and leaves the library as it is, or makes it.
 leads_to_the_one_library()
 {
 	"$@" && make libraries && the_one_library

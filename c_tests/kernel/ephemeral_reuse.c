@@ -6,12 +6,11 @@
  *	build/ephemeral_reuse			the test: 128 sockets in a range of 64 ports
  *	build/ephemeral_reuse SOCKETS	so many on the host's own range: the table
  *
- * Opens sockets one after the other on 0.0.0.0 port 0, keeps them all open and
- * counts. There are two classes of kernels: those whose bind(0) shares ports
- * among sockets with SO_REUSEADDR once the range is exhausted (Linux 5.7 and
- * later with ip_autobind_reuse=1; Linux before 4.11), and those that keep them
- * apart. (kernel_facts has the rules for each single port, and those the
- * library rests on. Here the kernel is asked for a whole range.)
+ * Opens sockets one after the other on 0.0.0.0 port 0, keeps all of them open
+ * and counts. In an exhausted range, some kernels share ports among sockets
+ * with SO_REUSEADDR (Linux 5.7 and later with ip_autobind_reuse=1; Linux
+ * before 4.11); the others do not. (kernel_facts has the rules for single
+ * ports, on which the library depends. This one asks for a whole range.)
  */
 #define _GNU_SOURCE
 
@@ -89,7 +88,7 @@ open_sockets(const Combination *combination, int sockets)
 		}
 		else if (combination->listens && listen(fds[i], 1) != 0)
 		{
-			/* It has a port all the same, and keeps it. */
+			/* It has a port, and keeps it. */
 			outcome.last_errno = errno;
 			outcome.no_listen++;
 		}
@@ -132,14 +131,14 @@ check_outcome(const Combination *combination, const Outcome *outcome,
 {
 	if (combination->is_udp && combination->listens)
 	{
-		/* There is no such thing. */
+		/* UDP does not listen. */
 		expect_equal(outcome->got, 0);
 		expect_equal(outcome->no_bind + outcome->no_listen, SOCKETS);
 		return;
 	}
 	if (combination->is_udp && combination->reuseaddr)
 	{
-		/* UDP is shared by every kernel. */
+		/* Every kernel shares UDP ports. */
 		expect_equal(outcome->got, SOCKETS);
 		expect(outcome->twice >= SOCKETS - PORTS);
 		return;
@@ -174,7 +173,7 @@ exhaust_the_range(const char *name, bool shares)
 	}
 }
 
-/* Which class a kernel without the sysctl is of is asked of it. */
+/* A kernel without the sysctl is asked which class it is of. */
 TEST_IN_NETNS(as_the_kernel_comes)
 {
 	Combination combination = {.reuseaddr = true};

@@ -1,18 +1,18 @@
 /*
  * kernel_facts.c
- *		Asks the running kernel what this library's strategy rests on: who may
- *		bind which port, and what bind(), listen() and SO_REUSEADDR do.
+ *		Asks the running kernel for the rules that the strategy depends on:
+ *		who may bind which port, and what bind(), listen() and SO_REUSEADDR do.
  *
- * Every question is asked on port PORT of a network namespace of its own, with
- * IPv6 wildcard sockets unless it says otherwise. "bind(0)" is asked with PORT
- * as the whole ephemeral range, so that the kernel can answer with that port
- * or with EADDRINUSE only. All questions are asked twice, with
- * net.ipv4.ip_autobind_reuse off and on, where the kernel has it (Linux 5.7).
+ * Each question has its own network namespace, and asks for port PORT with
+ * IPv6 wildcard sockets unless it says otherwise. For "bind(0)" PORT is the
+ * whole ephemeral range: the kernel can answer with that port or EADDRINUSE
+ * only. All questions are asked twice, with net.ipv4.ip_autobind_reuse off and
+ * on, where the kernel has it (Linux 5.7).
  *
  * Prints one line of TAP for each fact: its name, what we expect and what the
- * kernel answered; and where they differ, what that means for src/strategy.rs.
- * The library is not called. Made to be linked statically too, see
- * check-kernels.
+ * kernel answered. Where they differ, it says what that means for
+ * src/strategy.rs. The library is not called. check-kernels links this
+ * statically.
  */
 #define _GNU_SOURCE
 
@@ -125,7 +125,7 @@ answer_to(int error)
 	return error == 0 ? "ok" : error == EADDRINUSE ? "no" : strerror(error);
 }
 
-/* For want of a port, connect() has an errno of its own. */
+/* Without a port, connect() has another errno than bind(). */
 static const char *
 answer_to_connect(int error)
 {
@@ -146,7 +146,7 @@ connect_from(int from, int to)
 	return error;
 }
 
-/* What a neighbour gets who asks for the port. */
+/* What a neighbour gets that asks for the port. */
 static const char *
 answer_to_neighbour(Neighbour neighbour, int port)
 {
@@ -201,7 +201,7 @@ outgoing_connection(Reuse reuse)
 	return connection;
 }
 
-/* The listener is gone: only the connection holds the port. */
+/* The listener is closed: only the connection holds the port. */
 static Connection
 accepted_connection(Reuse reuse)
 {
@@ -713,7 +713,7 @@ ask_named_ports_serve_each_destination(void)
 
 		for (int port = PORT; port < PORT + RANGE; port++)
 		{
-			/* Eight fit into the backlog, and nobody accepts. */
+			/* Eight fit into the backlog; none is accepted. */
 			if ((port - PORT) % 8 == 0 && port > PORT)
 				server_port += 1, listener(true, server_port);
 			picked += connect_from(0, server_port) == 0;
@@ -739,7 +739,7 @@ ask_named_to_the_same_destination(void)
 	see("%s, then bind(): %s", answer, answer_to(bind_to(fd, PORT + 1)));
 }
 
-/* What becomes of a port that somebody named for his connection. */
+/* What becomes of a port that was named for a connection. */
 static void
 ask_connect_after_named(void)
 {
@@ -762,7 +762,7 @@ see_own_time_wait(int reuse, int timestamps, bool named)
 	close_into_time_wait(outgoing_connection(AT_ONCE));
 	set_port_range(PORT, PORT);
 
-	/* It is a second that has to pass, and clocks tick in whole ones. */
+	/* A second must pass, and the clocks tick in seconds. */
 	if (reuse != 0)
 		usleep(2100 * 1000);
 	see("%s", answer_to_connect(connect_from(named ? PORT : 0, SERVER_PORT)));
@@ -798,7 +798,7 @@ ask_connect_to_oneself(void)
 	see("%s", answer_to_connect(connect_from(PORT, PORT)));
 }
 
-/* Nobody listens there. getsockname() goes on to show the port either way. */
+/* No socket listens there. getsockname() shows the port either way. */
 static void
 ask_bind_after_refusal(void)
 {

@@ -2,12 +2,12 @@
  * full_host.c
  *		Runs a command on a host without a free port: full_host COMMAND...
  *
- * The host is a new network namespace with the port range 40000-40063, all of
- * them in TIME_WAIT as listeners with SO_REUSEADDR leave them. A listener can
- * have each of these ports and a connection can come from it, but only by name.
- * On port 5000 somebody listens, and accepts nothing.
+ * The host is a new network namespace with the port range 40000-40063, every
+ * port in TIME_WAIT as listeners with SO_REUSEADDR leave it. A listener can
+ * have each of them, and a connection can come from it, but only by name. A
+ * socket listens on port 5000, and accepts nothing.
  *
- * The exit status is the command's; 77 when there is no namespace to be had.
+ * The exit status is the command's; 77 when there can be no namespace.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /*
  * hard_places.c
- *		Gets a listener and makes a connection where a program can hardly do
- *		anything: hard_places PLACE.
+ *		Gets a listener and makes a connection where a program can do
+ *		little: hard_places PLACE.
  *
  * It prints the place and what came of it. preload.sh runs it by full_host,
- * where libc's functions alone fail in all places.
+ * where libc's functions alone fail in every place.
  */
 #define _GNU_SOURCE
 
@@ -31,7 +31,7 @@
 
 static const char *place;
 
-/* The one that full_host has, unless a place has one of its own. */
+/* full_host's server, unless a place has its own. */
 static struct sockaddr_in peer;
 
 static struct sockaddr_in
@@ -44,7 +44,7 @@ on_loopback(int port)
 	};
 }
 
-/* Those that can be expected here. */
+/* The errnos that can be expected here. */
 static const char *
 name_of(int error)
 {
@@ -131,7 +131,7 @@ on_signal(int number)
 	act();
 }
 
-/* A handler with a stack of its own. */
+/* A handler with its own stack. */
 static void
 signal_handler(void)
 {
@@ -165,7 +165,7 @@ in_thread_with_child(void *unused)
 	return NULL;
 }
 
-/* A child that has one of several threads, and what the others held. */
+/* A child of one of several threads, which has what the others held. */
 static void
 child_of_threads(void)
 {
@@ -223,7 +223,7 @@ wait_for_connection(void *unused)
 	(void) unused;
 	pthread_cleanup_push(is_being_cancelled, NULL);
 	returned = connect(waiting_fd, (struct sockaddr *) &peer, sizeof(peer));
-	/* write() would be the next place to be cancelled in. */
+	/* Else the thread would be cancelled in write(). */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	say(returned == 0 ? "connected" : "connect", errno);
 	pthread_cleanup_pop(0);
@@ -247,7 +247,7 @@ bind_when_cancelled(void *unused)
 	return NULL;
 }
 
-/* One that is to be cancelled is not, in bind(). */
+/* A thread that is to be cancelled is not, in bind(). */
 static void
 not_cancelled(void)
 {
@@ -257,7 +257,7 @@ not_cancelled(void)
 	pthread_join(other, NULL);
 }
 
-/* Waits until the thread sleeps, which it does in connect() only. */
+/* Waits until the thread sleeps, which it only does in connect(). */
 static void
 wait_until_it_sleeps(pid_t thread_id)
 {
@@ -269,7 +269,7 @@ wait_until_it_sleeps(pid_t thread_id)
 	{
 		FILE	   *file = fopen(path, "re");
 
-		/* It has ended. */
+		/* The thread has ended. */
 		if (file == NULL)
 			return;
 		if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
@@ -311,7 +311,10 @@ connect_when_cancelled(void *unused)
 	return wait_for_connection(unused);
 }
 
-/* One that is to be cancelled is, in connect() of a socket that cannot block. */
+/*
+ * A thread that is to be cancelled is, in connect() of a socket that does not
+ * block.
+ */
 static void
 cancelled_before(void)
 {
@@ -331,7 +334,7 @@ jump_out(int number)
 	siglongjmp(out, 1);
 }
 
-/* The oldest way to have a connect() with a time limit. */
+/* The oldest way to give connect() a time limit. */
 static void
 jumped_out_of(void)
 {

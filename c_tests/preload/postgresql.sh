@@ -1,8 +1,8 @@
 #!/bin/bash
-# PostgreSQL as it is packaged, its server and psql, on a host that has no free port: every connection of psql, dblink and
+# Packaged PostgreSQL, its server and psql, on a host without a free port: every connection of psql, dblink and
 # postgres_fdw fails; with libic_listener_preload.so, none does.
 #
-# Works as root (the server then runs as the user postgres) and, where the kernel allows user namespaces, as anybody.
+# Works as root (the server then runs as the user postgres) and, where the kernel allows user namespaces, as any user.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ done
 [ -n "${pg_bin-}" ] || cannot_run "no PostgreSQL server: apt-get install postgresql"
 $full_host true 2>/dev/null || cannot_run "no network namespace: run as root or allow user namespaces"
 
-# Not in TMPDIR: the user postgres has to get there, and the path of a unix socket is at most 107 bytes long.
+# Not in TMPDIR: the user postgres must reach it, and the path of a unix socket has at most 107 bytes.
 work=$(mktemp -d /tmp/ic_preload.XXXXXX)
 chmod 755 "$work"
 trap 'rm -rf "$work"' EXIT

@@ -21,7 +21,7 @@ BEGIN
 	END LOOP;
 	RETURN made || ' of dblink, ' || regexp_replace(problem, '.*: |\n.*', '', 'g');
 END $$;
--- A cancel that comes before its query is lost.
+-- A cancel before its query is lost.
 CREATE PROCEDURE wait_until_it_sleeps() LANGUAGE plpgsql AS $$
 BEGIN
 	WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()) LOOP

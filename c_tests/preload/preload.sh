@@ -1,6 +1,6 @@
 #!/bin/bash
-# Programs that nobody rebuilt, with libic_listener_preload.so and without it, on a host that has no free port: what they
-# get, and that nothing else changes for them.
+# Programs that are not rebuilt, with libic_listener_preload.so and without it, on a host without a free port: what they
+# get, and that nothing else changes.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -38,7 +38,7 @@ differs()
 
 same_answers()
 {
-	# In a namespace of its own, without a route to anywhere.
+	# In its own namespace, without a route.
 	unshare_net build/same_answers >"$work/plain" && unshare_net "$run" build/same_answers >"$work/preloaded" &&
 		[ "$(wc -l <"$work/plain")" -gt 400 ] && diff "$work/plain" "$work/preloaded"
 }
@@ -78,7 +78,7 @@ python3: no port to connect from in 40000-40063: 64 tried, 64 connected to the s
 		"$(sed 's/^ic_listener: \(.*\)\[[0-9]*\]: /\1: /' "$work/log" | sort -u -r | head -n 2 | sort -r)"
 }
 
-# A port that somebody gives back is waited for.
+# Waits for a port that another program gives back.
 patience()
 {
 	is_on_full_host "$in_use" "$run" python3 preload/patience.py &&
@@ -112,7 +112,7 @@ valgrind_program()
 	is_on_full_host "main: $all" "$run" valgrind -q --error-exitcode=9 build/hard_places main
 }
 
-# The sanitizer's own library has to be the first one.
+# The sanitizer's own library must be first.
 asan_program()
 {
 	"${CC:-cc}" -O1 -g -fsanitize=address -pthread -o "$work/asan" preload/hard_places.c &&
@@ -187,7 +187,7 @@ without_the_library()
 	status 125 "$run" true && grep -q 'libic_listener_preload.so: No such file' "$work/err" &&
 		status 1 "$run" --check
 	local outcome=$?
-	# Not one that can be loaded.
+	# Not a library.
 	echo nothing >"$library"
 	[ $outcome -eq 0 ] && status 1 "$run" --check && grep -q 'cannot be preloaded' "$work/out"
 	outcome=$?

@@ -1,8 +1,8 @@
 /*
  * same_answers.c
  *		Prints what bind(), listen() and connect() return, with errno, for
- *		sockets, addresses and descriptors of all kinds. preload.sh runs it with
- *		and without the preloaded library, and the two have to print the same.
+ *		sockets, addresses and descriptors of all kinds. preload.sh runs it
+ *		with and without the preloaded library: both must print the same.
  */
 #define _GNU_SOURCE
 
@@ -20,7 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* errno of before a call; a call that succeeds leaves it alone. */
+/* errno before a call. A call that succeeds does not change it. */
 #define MARK 4711
 
 static void
@@ -65,7 +65,7 @@ on_signal(int number)
 	(void) number;
 }
 
-/* A listener whose queue is full: the next connection has to wait. */
+/* A listener with a full queue: the next connection must wait. */
 static struct sockaddr_in
 full_listener(void)
 {
@@ -187,7 +187,7 @@ main(void)
 		FRESH(connect(fd, memcpy(cut_off, &any6, 16), sizeof(any6)));
 	}
 
-	/* What is no socket, or not open. */
+	/* Descriptors that are no socket, or not open. */
 	int			file = open("/dev/null", O_RDWR);
 
 	ANSWER(bind(-1, (sockaddr *) &any, sizeof(any)));

@@ -1,4 +1,4 @@
-"""As many listeners, or connections to port 5000 of full_host, as can be had: sockets.py KIND ..."""
+"""As many listeners, or connections to port 5000 of full_host, as there are: sockets.py KIND ..."""
 
 import socket
 import sys

@@ -1,10 +1,10 @@
 /*
  * acquisition.c
- *		Who gets a port: while one of the range can be listened on the caller
- *		does, be it in TIME_WAIT, bound by somebody who does not listen, or
- *		wanted by others at the same moment.
+ *		Who gets a port: while one of the range can be listened on, the
+ *		caller gets it. It may be in TIME_WAIT, bound by a socket that does
+ *		not listen, or wanted by other processes at the same moment.
  *
- * IC_LISTENER_TEST_ROUNDS is how often processes are let loose on one range
+ * IC_LISTENER_TEST_ROUNDS is how often processes start at once on one range
  * (default 100).
  */
 #define _GNU_SOURCE
@@ -29,10 +29,9 @@
 #define LARGE_MAX 65535
 #define LARGE_PORTS (LARGE_MAX - LARGE_MIN + 1)
 
-/* How many ports the library asks for before it shares any: see the header. */
 /*
  * The windows that are searched before and after the first port is named, and
- * that port, which is asked for again in the end.
+ * that port, which is asked for again in the sweep.
  */
 #define BEFORE_THE_PASS (7 + 1 + 32)
 
@@ -64,7 +63,10 @@ __wrap_listen(int fd, int backlog)
 	return -1;
 }
 
-/* The report of a call that found all ports of the range in use, and by whom. */
+/*
+ * The report of a call that found all ports of the range in use, and by which
+ * sockets.
+ */
 static void
 require_all_in_use(const Call *call, int port_min, int port_max,
 				   const char *holders)
@@ -119,7 +121,7 @@ require_all_reused(void)
 	require_all_in_use(&call, PORT_MIN, PORT_MAX, "listeners");
 }
 
-/* Listeners of the library's own on every port leave each in TIME_WAIT. */
+/* The library's own listeners on every port leave each in TIME_WAIT. */
 static void
 leave_all_in_time_wait(void)
 {
@@ -252,7 +254,9 @@ free_ports_are_taken_before_those_others_have_bound(void **state)
 	assert_passes_in_netns(take_the_free_ones_first, NULL);
 }
 
-/* One process may not have so many fds: several neighbours hold the ports. */
+/*
+ * One process may not have that many fds: several neighbours hold the ports.
+ */
 static void
 hold_large_range(const Neighbour *neighbour, const Ports *ports)
 {
@@ -276,8 +280,9 @@ hold_large_range(const Neighbour *neighbour, const Ports *ports)
 }
 
 /*
- * Of a large range the kernel looks at 28 ports for us, and at 256 more after
- * one was refused. A quarter is bound: all of the 28 are never among them.
+ * In a large range the kernel searches 28 ports for us, and 256 more after
+ * one was refused. A quarter of the range is bound, so one of the 28 is
+ * always free.
  */
 static void
 leave_bound_ports_alone(void *unused)
@@ -315,8 +320,8 @@ ports_others_have_bound_are_left_alone_in_a_large_range(void **state)
 }
 
 /*
- * Each port is lost once, and nobody has it: so it is when two starters refuse
- * each other (see listen_race.c). All of them can be had at the second look.
+ * Each port is lost once, and no socket has it, as when two starters refuse
+ * each other (listen_race.c). The second look gets all of them.
  */
 static void
 look_again(void *unused)
@@ -446,8 +451,8 @@ let_loose(void *argument)
 		set_sysctl(AUTOBIND_REUSE, "1");
 
 	/*
-	 * A listener that comes and goes leaves the TIME_WAIT it found; it lasts
-	 * a minute, and so for all rounds.
+	 * A listener that comes and goes leaves the TIME_WAIT it found. That
+	 * lasts a minute, and so for all rounds.
 	 */
 	if (crowd->time_wait)
 		leave_all_in_time_wait();
@@ -503,8 +508,9 @@ open_one(int index, void *result, void *unused)
 }
 
 /*
- * Callers in the same order would have to pass those before them: 136 ports
- * for 16 callers. In orders of their own two seldom meet in a large range.
+ * In one common order, each caller would pass the ports of those before it:
+ * 136 ports for 16 callers. In orders of their own, two seldom meet in a
+ * large range.
  */
 static void
 spread_callers(void *unused)

@@ -26,8 +26,8 @@
 #define SERVER_PORT 30000
 
 /*
- * The system calls of this process, counted. The linker's --wrap leads them
- * through here.
+ * Counts the system calls of this process. The linker's --wrap leads them
+ * here.
  */
 static int	binds;
 static int	last_bound;			/* the port */
@@ -69,7 +69,7 @@ __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
 {
 	int			returned;
 
-	/* To find the way to a destination costs no connection. */
+	/* The search for a route is no connection. */
 	if (socket_option(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM)
 	{
 		errno = no_scout;
@@ -81,7 +81,7 @@ __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
 	return returned;
 }
 
-/* As kernels before Linux 6.3 do. */
+/* As kernels before Linux 6.3. */
 static bool no_windows;
 
 static bool
@@ -151,7 +151,7 @@ wait_for_connection(int fd)
 	expect_equal(socket_option(fd, SOL_SOCKET, SO_ERROR), 0);
 }
 
-/* A connection that has to work; blocking or not. Returns the port it has. */
+/* A connection that must work, blocking or not. Returns its port. */
 static int
 connects_to(const char *address, int port, bool blocking, Ports *taken)
 {
@@ -184,7 +184,7 @@ connects_to(const char *address, int port, bool blocking, Ports *taken)
 	return fd;
 }
 
-/* A connection that must not be there; the socket is as good as before. */
+/* A connection that must fail. The socket is as good as before. */
 static IcListenerReport
 finds_no_port(const char *address, int port)
 {
@@ -198,7 +198,7 @@ finds_no_port(const char *address, int port)
 	require(open_fds_are(&before, fd), "other fds than %d are open", fd);
 	expect(has_no_port(fd));
 
-	/* Without a report it is the same. */
+	/* The same without a report. */
 	expect_equal(ic_connect(fd, address, port, NULL), EADDRNOTAVAIL);
 	expect(has_no_port(fd));
 	close(fd);
@@ -228,7 +228,7 @@ static const struct
 };
 
 /*
- * Every port once to each destination, and not once more, where the system
+ * Every port once to each destination, and no port twice, where the system
  * call finds none.
  */
 static void
@@ -279,7 +279,7 @@ ports_that_listeners_left_serve_every_destination_once(void **state)
 		assert_passes_in_netns(in_time_wait_of_listeners, &i);
 }
 
-/* What is left of connections that were closed here first. */
+/* What connections leave that were closed here first. */
 static void
 connect_and_close_all(int server_port)
 {
@@ -300,8 +300,8 @@ connect_and_close_all(int server_port)
 }
 
 /*
- * By name they are taken over at once, where timestamps tell the old segments
- * from the new ones. connect() itself waits for a second, or for ever.
+ * By name they are taken over at once, where timestamps tell old segments
+ * from new ones. connect() waits for a second or longer.
  */
 TEST_IN_NETNS(ports_in_time_wait_of_own_connections_are_taken_over)
 {
@@ -329,7 +329,7 @@ TEST_IN_NETNS(ports_in_time_wait_of_own_connections_serve_the_next_destination)
 		connects_to("127.0.0.1", SERVER_PORT + 1, true, NULL);
 }
 
-/* Connections that shared nothing: the kernel shares their ports itself. */
+/* Connections without SO_REUSEADDR: the kernel shares their ports itself. */
 TEST_IN_NETNS(ports_of_plain_connections_serve_the_next_destination)
 {
 	Ports		taken = {{false}};
@@ -366,7 +366,7 @@ TEST_IN_NETNS(the_last_port_is_found_among_listeners_and_holders)
 	report = finds_no_port("127.0.0.1", SERVER_PORT);
 	expect_equal(report.ports_in_use, PORTS - 1);
 	expect_equal(report.connections_taken, 1);
-	/* Linux 6.8 and later show who is only bound. */
+	/* Linux 6.8 and later show sockets that are only bound. */
 	if (report.ports_unknown == 0)
 		expect_equal(report.ports_bound, PORTS / 2 - 1);
 	expect_equal(report.ports_listening, PORTS / 2);
@@ -416,7 +416,7 @@ TEST_IN_NETNS(the_address_that_the_caller_bound_is_the_source)
 		expect_equal(socket_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT), 1);
 	}
 
-	/* Another address has the ports once more. */
+	/* Another address has its own ports. */
 	fd = socket_from("127.0.0.3");
 	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), 0);
 
@@ -429,9 +429,9 @@ TEST_IN_NETNS(the_address_that_the_caller_bound_is_the_source)
 }
 
 /*
- * A range wide enough for the windows of a crowded host, with one port that
- * connect() can have: often it is outside the window, and the first port that
- * is named is taken.
+ * A range wide enough for the windows of a crowded host, with one port for
+ * connect(). Often it is outside the window, and the first port that is named
+ * is taken.
  */
 TEST_IN_NETNS(the_address_stays_bound_when_the_kernel_picks_the_port_at_last)
 {
@@ -463,7 +463,7 @@ TEST_IN_NETNS(the_address_stays_bound_when_the_kernel_picks_the_port_at_last)
 		require(strcmp(local_address(fd), "127.0.0.2") == 0,
 				"it comes from %s", local_address(fd));
 
-		/* The next one finds no port: that is what makes a host crowded. */
+		/* The next one finds no port, which makes the host crowded. */
 		if (i % 2 == 0)
 		{
 			int			none = socket_from("127.0.0.2");
@@ -503,7 +503,7 @@ TEST_IN_NETNS(an_unreachable_destination_is_told_at_once)
 	}
 }
 
-/* Nobody listens there: the socket is as good as after connect(). */
+/* No socket listens there. The caller's is as good as after connect(). */
 TEST_IN_NETNS(a_refused_connection_leaves_the_socket_unbound)
 {
 	crowd(PORT_MIN, PORT_MAX);
@@ -522,7 +522,7 @@ TEST_IN_NETNS(a_refused_connection_leaves_the_socket_unbound)
 	}
 }
 
-/* Its port of then may be another connection's by now. */
+/* Its old port may be another connection's by now. */
 TEST_IN_NETNS(a_socket_that_was_refused_can_connect_later)
 {
 	int			fd = stream_socket("127.0.0.1");
@@ -586,7 +586,7 @@ from_the_only_port(void *argument)
 	expect_equal(ic_connect(fd, address, PORT_MIN, NULL), EADDRNOTAVAIL);
 	expect(has_no_port(fd));
 
-	/* The next port would do, and nobody answers. */
+	/* The next port would do, but no socket answers there. */
 	crowd(PORT_MIN + 1, PORT_MIN + 1);
 	set_port_range(PORT_MIN, PORT_MIN + 1);
 	for (int i = 0; i < 16; i++)
@@ -601,7 +601,7 @@ nobody_connects_to_himself(void **state)
 		assert_passes_in_netns(from_the_only_port, (void *) &own_addresses[i]);
 }
 
-/* To the same port number on another address is not to oneself. */
+/* The same port number on another address is not oneself. */
 TEST_IN_NETNS(the_same_port_on_another_address_will_do)
 {
 	int			fd = socket_from("127.0.0.2");
@@ -666,7 +666,10 @@ TEST_IN_NETNS(the_caller_s_window_is_obeyed_and_left)
 								   IP_LOCAL_PORT_RANGE), 0);
 }
 
-/* A port the caller chose is his: the connection that exists is the answer. */
+/*
+ * A port that the caller chose is kept: the connection exists, so the call
+ * fails.
+ */
 TEST_IN_NETNS(a_port_that_the_caller_chose_is_not_exchanged)
 {
 	int			first = stream_socket("127.0.0.1");
@@ -687,7 +690,7 @@ TEST_IN_NETNS(a_port_that_the_caller_chose_is_not_exchanged)
 	expect_equal(connects, 1);
 }
 
-/* One that ic_listener_bind() chose is not the caller's. */
+/* A port that ic_listener_bind() chose is not the caller's. */
 TEST_IN_NETNS(a_port_that_bind_found_is_exchanged)
 {
 	crowd(PORT_MIN, PORT_MAX);
@@ -724,7 +727,7 @@ do_nothing(int signal)
 	(void) signal;
 }
 
-/* One that has room for one connection, which it has. */
+/* A server with room for one connection, which is taken. */
 static int
 full_server(void)
 {
@@ -756,7 +759,7 @@ TEST_IN_NETNS(a_signal_interrupts_and_the_connection_goes_on)
 	port = local_port(fd);
 	require(PORT_MIN <= port && port <= PORT_MAX, "port %d", port);
 
-	/* It was sent once, by the last of the calls, and comes through. */
+	/* The last of the calls sent it, once, and it comes through. */
 	close(accept_from(server));
 	wait_for_connection(fd);
 	accepted = accept_from(server);
@@ -765,7 +768,7 @@ TEST_IN_NETNS(a_signal_interrupts_and_the_connection_goes_on)
 	expect_equal(poll(&waiting, 1, 0), 0);
 	expect_equal(local_port(fd), port);
 
-	/* As connect() itself has it. */
+	/* As connect() does. */
 	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), 0);
 	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), EISCONN);
 }
@@ -844,7 +847,7 @@ TEST_IN_NETNS(a_crowd_to_two_destinations_is_connected)
 	expect_equal(connect_at_once(2), STARTERS);
 }
 
-/* Ports that nobody holds, which connect() and naming find together. */
+/* Free ports, which connect() and naming find together. */
 TEST_IN_NETNS(a_crowd_on_free_ports_has_every_port)
 {
 	set_port_range(PORT_MIN, PORT_MAX);
@@ -887,7 +890,7 @@ try_to_connect(void)
 	return fd;
 }
 
-/* What the kernel says of every port, one by one. */
+/* Asks the kernel for every port, one by one. */
 static void
 require_no_port(bool to_listen)
 {
@@ -977,7 +980,7 @@ listen_and_connect(int index, void *result, void *argument)
 		outcome->listener_port = fd >= 0 ? local_port(fd) : 0;
 	}
 
-	/* Everybody has what he gets; nothing is let go before the look. */
+	/* All hold what they got until it has been looked at. */
 	wait_for_all();
 	if (index == 0)
 	{
@@ -1009,7 +1012,10 @@ TEST_IN_NETNS(a_crowd_of_both_leaves_no_port)
 	expect_equal(listeners, PORTS);
 }
 
-/* A policy against UDP, or no UDP port, is no reason to find no TCP port. */
+/*
+ * A policy against UDP, or a lack of UDP ports, does not keep TCP from a
+ * port.
+ */
 TEST_IN_NETNS(where_the_way_cannot_be_asked_for_ports_are_named_all_the_same)
 {
 	static const int errnos[] = {EPERM, EACCES, EAGAIN, ENOBUFS};
@@ -1023,7 +1029,7 @@ TEST_IN_NETNS(where_the_way_cannot_be_asked_for_ports_are_named_all_the_same)
 		connects_to("127.0.0.1", SERVER_PORT, true, NULL);
 	}
 
-	/* Nor is the destination's own port named then. */
+	/* The destination's own port is not named then either. */
 	no_scout = EPERM;
 	set_port_range(PORT_MIN, PORT_MIN);
 	expect_equal(ic_connect(stream_socket("127.0.0.1"), "127.0.0.1", PORT_MIN,
@@ -1073,7 +1079,7 @@ TEST_IN_NETNS(a_quiet_host_costs_one_connect_and_no_bind)
 	expect_equal(exchanges, 0);
 }
 
-/* A crowded host is not one for ever. */
+/* A crowded host does not stay one. */
 static void
 crowded_and_quiet_again(void *argument)
 {

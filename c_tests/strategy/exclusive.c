@@ -1,7 +1,7 @@
 /*
  * exclusive.c
- *		A listener is alone on its port, whoever tries to join it and on
- *		whichever family, and serves IPv4 whatever the host does with IPv6.
+ *		A listener is alone on its port, whatever socket tries to join it,
+ *		in either family. It serves IPv4 whatever the host does with IPv6.
  */
 #define _GNU_SOURCE
 
@@ -55,7 +55,7 @@ defend_port(const Call *call, void (*attack) (int port))
 {
 	attack(call->port);
 
-	/* With connections, and with TIME_WAITs, too. */
+	/* Also with connections and TIME_WAITs. */
 	leave_time_wait(call->fd, "127.0.0.1");
 	leave_time_wait(call->fd, "::1");
 	attack(call->port);
@@ -136,8 +136,8 @@ open_with_reuseport(int port, bool only_v6, bool on_lo)
 
 /*
  * Linux lets a second socket join a first one with SO_REUSEPORT of the same
- * user without a look at who else has the port; the first is in nobody's way
- * where ours takes IPv4 only. What the header says is safe is safe.
+ * user, and does not check who else has the port. Where ours takes IPv4 only,
+ * the first is not in its way. What the header calls safe is safe.
  */
 static void
 keep_connections(const char *address, bool joined)
@@ -178,8 +178,8 @@ TEST_IN_NETNS(a_pair_with_so_reuseport_takes_no_connection)
 }
 
 /*
- * Neighbours listen on all ports but the last, on one family only; nobody is
- * ever given one of their port numbers on the other one.
+ * Neighbours listen on all ports but the last, in one family only. The
+ * library never gives one of their port numbers in the other family.
  */
 static void
 avoid_ports_of_one_family(void *argument)
@@ -196,7 +196,7 @@ avoid_ports_of_one_family(void *argument)
 	require(count == 1 && taken.has[PORT_MAX], "%d ports were given", count);
 	require(last.report.family == AF_INET6, "it went on to IPv4");
 
-	/* As are ports that somebody only has bound, and not to share. */
+	/* The same with ports that are bound and not shared. */
 	options.address = "::";
 	count = take_all_ports(&options, &taken, &last);
 	require(count == 0, "%d ports were given", count);

@@ -1,10 +1,10 @@
 /*
  * listen_race.c
- *		Two processes have bound one port with SO_REUSEADDR and call listen()
- *		at the same moment: never do both succeed. That both may fail is why
- *		the library looks again at the ports whose listen() it lost: the kernel
- *		marks a socket as listening before it looks for others on the port
- *		(inet_csk_listen_start).
+ *		Two processes have bound one port with SO_REUSEADDR and call
+ *		listen() at the same moment: both never succeed. Both may fail,
+ *		because the kernel marks a socket as listening before it looks for
+ *		others on the port (inet_csk_listen_start). That is why the library
+ *		looks again at ports whose listen() it lost.
  *
  * IC_LISTENER_TEST_RACES is how many races there are (default 20,000).
  */
@@ -30,7 +30,7 @@ typedef struct Racer
 	uint8_t		listens[RACES_MAX];
 } Racer;
 
-/* What both wait at: a counter, because a futex wakes them one by one. */
+/* Both wait at a counter; a futex would wake them one by one. */
 static uint32_t *arrivals;
 
 static void
@@ -42,13 +42,13 @@ meet(uint32_t *meetings)
 	for (long spins = 0; (int32_t) (__atomic_load_n(arrivals,
 													__ATOMIC_SEQ_CST) - all) < 0; spins++)
 	{
-		/* The other one may be waiting for this CPU. */
+		/* The other process may be waiting for this CPU. */
 		if (spins % 1000 == 999)
 			sched_yield();
 	}
 }
 
-/* Where there is one CPU only, they share it. */
+/* With one CPU they share it. */
 static void
 pin_to_cpu(int index)
 {
@@ -114,7 +114,7 @@ run_races(void *argument)
 	fflush(stdout);
 	require(counts[2] == 0, "both listen in %d of %d races", counts[2], races);
 
-	/* Measured on 6.18: none listens in one race of 9,000. */
+	/* It is rare that none listens. */
 	require(counts[1] > races / 2, "one listens in %d of %d races only",
 			counts[1], races);
 }

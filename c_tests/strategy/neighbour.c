@@ -1,12 +1,13 @@
 /*
  * neighbour.c
- *		Others on the same host, and in the same process: ports that they have
- *		bound and do not listen on yet stay theirs as long as there are free
- *		ones; threads in other network namespaces, and forks, go their own way.
+ *		Others on the same host and in the same process. Ports that they
+ *		have bound and do not listen on yet stay theirs while there are
+ *		free ones. Threads in other network namespaces, and forks, do not
+ *		disturb each other.
  *
- * What is asserted of the order in which ports are found holds where the
- * kernel searches in windows (IP_LOCAL_PORT_RANGE, Linux 6.3). Elsewhere the
- * figures are printed.
+ * What is asserted of the order of ports holds where the kernel searches in
+ * windows (IP_LOCAL_PORT_RANGE, Linux 6.3). Elsewhere the figures are
+ * printed.
  */
 #define _GNU_SOURCE
 
@@ -77,7 +78,7 @@ allow_many_descriptors(void)
 		skip_child("4096 descriptors: ulimit -n 4096, or run as root");
 }
 
-/* So many ports of the range, drawn at random, move from one set to another. */
+/* Moves so many ports, drawn at random, from one set to the other. */
 static void
 move_ports(Ports *from, Ports *to, int count)
 {
@@ -127,9 +128,9 @@ TEST_IN_NETNS(free_ports_before_bound_ones)
 }
 
 /*
- * A neighbour is between its bind() to port 0 with SO_REUSEADDR and its
- * listen() for 200 microseconds, in which two calls of the library end. In
- * turns here, so that it is two however busy the host is.
+ * Two calls of the library end between a neighbour's bind() to port 0 with
+ * SO_REUSEADDR and its listen(). They take turns here, so that it is two
+ * however busy the host is.
  */
 static void
 start_beside_a_neighbour(int ports_left, int rounds)
@@ -171,7 +172,10 @@ start_beside_a_neighbour(int ports_left, int rounds)
 
 TEST_IN_NETNS(a_neighbour_keeps_its_port_where_20_are_left)
 {
-	/* So many that chance has no say: one in 300 is lost, and not one in 200. */
+	/*
+	 * Enough rounds to rule out chance: one in 300 is lost, one in 200 would
+	 * fail.
+	 */
 	start_beside_a_neighbour(20, 12000);
 }
 
@@ -180,7 +184,7 @@ TEST_IN_NETNS(a_neighbour_keeps_its_port_where_100_are_left)
 	start_beside_a_neighbour(100, 3000);
 }
 
-/* To look for free ports longer costs little where there are none. */
+/* A longer search costs little where no port is free. */
 TEST_IN_NETNS(a_range_in_time_wait_takes_few_calls)
 {
 	Ports		all;
@@ -209,9 +213,7 @@ TEST_IN_NETNS(a_range_in_time_wait_takes_few_calls)
 	}
 }
 
-/*
- * A thread in a network namespace of its own, with ports from port_min.
- */
+/* A thread in its own network namespace, with ports from port_min. */
 typedef struct Namespace
 {
 	int			port_min;
@@ -246,7 +248,7 @@ stay_in_own_range(void *argument)
 		sched_yield();
 	}
 
-	/* To the last, and not one more. */
+	/* To the last, and no more. */
 	for (int count = 0; count < mine->ports - 1; count++)
 	{
 		call = require_listener(NULL);
@@ -306,17 +308,17 @@ call_for_ever(void *unused)
 }
 
 /*
- * A child that is forked in the midst of another thread's call has what any
- * child has: no lock is held there for ever, and /proc is not read again.
+ * A child that is forked during another thread's call is like any other
+ * child: no lock stays held, and /proc is not read again.
  */
 TEST_IN_NETNS(forks_beside_a_calling_thread)
 {
 	pthread_t	thread;
 
 	/*
-	 * Beside Linux's default: the first call finds out that it is another
-	 * range, the second reads it. Where nothing was read, a child reads it as
-	 * soon as a port is refused that the thread holds.
+	 * A range without a port of Linux's default: the first call finds out,
+	 * the second reads the range. Where nothing was read, a child reads it as
+	 * soon as it is refused a port that the thread holds.
 	 */
 	set_port_range(10000, 30000);
 	for (int round = 0; round < 2; round++)

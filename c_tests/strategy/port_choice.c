@@ -1,8 +1,8 @@
 /*
  * port_choice.c
  *		Which ports are given: those of the host's ephemeral range as it is
- *		now, never a reserved one, odd offsets first; and what happens where
- *		the range cannot be read.
+ *		now, never a reserved one, odd offsets first. And what happens
+ *		where the range cannot be read.
  */
 #define _GNU_SOURCE
 
@@ -17,7 +17,7 @@
 #include "crowded.h"
 #include "test.h"
 
-/* How many calls there are in all over the small ranges. */
+/* The number of calls in all small ranges together. */
 #define CALLS 10000
 
 /* A range, a list of reserved ports, and how many ports that leaves. */
@@ -93,7 +93,7 @@ require_ports(const Range *range, const Ports *allowed)
 		close(listener.fd);
 	}
 
-	/* Held at once: all of them can be reached. */
+	/* Held at once: every port can be reached. */
 	count = take_all_ports(NULL, &taken, &last);
 	require(memcmp(&taken, allowed, sizeof(taken)) == 0,
 			"other ports of %d-%d came than those not reserved",
@@ -151,8 +151,8 @@ a_range_that_is_reserved_whole_gives_none(void **state)
 
 /*
  * Every second port is reserved, which the kernel cannot print as spans: so
- * many of four digits, and so many of five up to 40062. The text in /proc has
- * 5 and 6 bytes for each, its comma or newline included.
+ * many of four digits, and so many of five up to 40062. Each takes 5 or 6
+ * bytes in /proc with its comma or newline.
  */
 typedef struct LongList
 {
@@ -189,7 +189,7 @@ take_beside_a_long_list(void *argument)
 	take_between_reserved(reserved, 32);
 }
 
-/* Two ports of every three: no list is longer, nearly 256 KiB. */
+/* Two ports of three: the longest list there is, nearly 256 KiB. */
 static void
 take_beside_the_longest_list(void *unused)
 {
@@ -216,9 +216,9 @@ long_lists_of_reserved_ports_are_read_whole(void **state)
 }
 
 /*
- * A call looks at PARITY_BLOCK odd offsets before it looks at an even one. So
- * the first few calls have to find an odd one whatever their order; and of a
- * large range, where eight of eight are never among the few that are held.
+ * A call looks at PARITY_BLOCK odd offsets before an even one. In a small range
+ * the first few calls must find an odd one in any order. In a large range they
+ * must too: the eight are never all among the few that are held.
  */
 static void
 take_odd_offsets_first(void *argument)
@@ -261,7 +261,7 @@ follow_the_administrator(void *unused)
 	set_port_range(50000, 50003);
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "50001-50003");
 
-	/* What is promised, and no more: a change counts within a second. */
+	/* A change counts after a second at the latest. */
 	sleep(1);
 	require(require_listener(NULL).port == 50000, "an old port");
 }
@@ -329,7 +329,7 @@ hide_proc_sys(void)
 	mount_empty_over("/proc/sys");
 }
 
-/* The way container runtimes mask a file: it can be read, and is empty. */
+/* As container runtimes mask a file: it is readable, and empty. */
 static void
 mask(const char *file)
 {
@@ -370,8 +370,8 @@ typedef struct Hiding
 } Hiding;
 
 /*
- * The kernel still knows the range and what is reserved of it, and gives all
- * the rest.
+ * The kernel still knows the range and its reserved ports, and gives all the
+ * rest.
  */
 static void
 let_the_kernel_pick(void *argument)
@@ -443,8 +443,8 @@ the_kernel_picks_where_reserved_ports_are_masked(void **state)
 }
 
 /*
- * The kernel still obeys the list, as far as it is the kernel that chooses.
- * Then ports are named, reserved ones as well; before Linux 6.3 from the start.
+ * The kernel still obeys the list, as long as it picks the ports. Then ports
+ * are named, reserved ones too; before Linux 6.3 from the start.
  */
 static void
 take_all_ports_without_a_list(void *unused)
@@ -473,8 +473,8 @@ take_all_ports_without_a_list(void *unused)
 }
 
 /*
- * Linux 3.10 has the list in the first network namespace only: in a container
- * nobody can obey it.
+ * Linux 3.10 has the list in the first network namespace only. In a container
+ * it cannot be obeyed.
  */
 static void
 a_missing_list_reserves_nothing(void **state)

@@ -1,12 +1,12 @@
-//! Whether a port can be had. Nothing but asking tells: whether a port can be shared depends on SO_REUSEADDR of all its
-//! holders, which the kernel shows nobody.
+//! Whether there is a port. Only asking tells: a port can be shared if all its holders have SO_REUSEADDR, which the
+//! kernel does not show.
 //!
-//! * A listener: the library opens one, as a backend would, and it is closed at once.
-//! * How many more: bind() is asked for every port, without SO_REUSEADDR and then with it. No socket listens meanwhile, and
-//!   each is closed before the next port's turn. A program that wants the very port in those microseconds is refused, as
-//!   it would be by any other starter.
-//! * A connection: connect() to a port of this host where nobody should listen, port 1. Refused is as good as made: a port
-//!   was found to connect from.
+//! * A listener: the library opens one, as a backend would, and closes it at once.
+//! * How many more: bind() is called for every port, first without SO_REUSEADDR and then with it. No socket listens
+//!   meanwhile, and each is closed before the next port's turn. A program that wants the same port in those
+//!   microseconds is refused, as by any other starter.
+//! * A connection: connect() to port 1 of this host, where no socket should listen. "Refused" is a yes: it found a
+//!   port to connect from.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,7 +28,7 @@ pub enum Answer {
 pub struct Listener {
     #[serde(flatten)]
     pub answer: Answer,
-    /// How many ports nobody holds, and how many can be listened on together with their holders. None when not counted.
+    /// How many ports are free, and how many can be shared with their holders. None when not counted.
     #[serde(flatten)]
     pub ports: Option<Ports>,
 }
@@ -41,7 +41,7 @@ pub struct Ports {
 
 #[derive(Serialize)]
 pub struct Connection {
-    /// Whether connect() finds a port by itself.
+    /// Whether connect() finds a port.
     pub connect: Answer,
     /// Whether ic_listener_connect() does.
     pub ic_listener_connect: Answer,
@@ -75,7 +75,7 @@ fn count(mut address: SocketAddr, usable: &[u16]) -> io::Result<Ports> {
     let (mut alone, mut sharing) = (socket(&address, false)?, socket(&address, true)?);
     for &port in usable {
         address.set_port(port);
-        // A socket that was refused can ask again; one that has a port cannot.
+        // A socket that was refused can bind another port; one that has a port cannot.
         if alone.bind(&SockAddr::from(address)).is_ok() {
             ports.free += 1;
             alone = socket(&address, false)?;
@@ -98,7 +98,7 @@ fn socket(address: &SocketAddr, sharing: bool) -> io::Result<Socket> {
 }
 
 pub fn for_a_connection(address: Option<&str>) -> Connection {
-    // An address of this host is also where it can be reached from; without its interface a link-local one cannot.
+    // This host can reach its own address, but not a link-local one without its interface.
     let target = address.and_then(|address| address.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let target = if target.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { target };
     let target = SocketAddr::from((target, 1));
@@ -114,7 +114,7 @@ pub fn for_a_connection(address: Option<&str>) -> Connection {
 fn ask(target: SocketAddr, connect: impl FnOnce(&Socket) -> io::Result<()>) -> Answer {
     let outcome =
         Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP)).and_then(|socket| {
-            // Should somebody listen there after all: no TIME_WAIT is left.
+            // Leaves no TIME_WAIT, should a socket listen there after all.
             socket.set_linger(Some(Duration::ZERO))?;
             connect(&socket)
         });

@@ -1,5 +1,5 @@
-//! ic_ports: who holds the ports of this host, and whether a listener can be had. What an operator runs on a bad day, and a
-//! health check every minute; see man/ic_ports.1.
+//! ic_ports: who holds the ports of this host, and whether there is one for a listener. For operators and health
+//! checks; see man/ic_ports.1.
 
 mod asking;
 mod print;
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     print(&if wanted.json { print::json(&survey) } else { print::text(&survey) }, status)
 }
 
-/// A reader who has gone away, or a full disk, has not got the answer.
+/// Fails when the output cannot be written: the answer did not arrive.
 fn print(text: &str, status: ExitCode) -> ExitCode {
     let mut output = std::io::stdout();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {

@@ -112,7 +112,7 @@ fn connection_in_words(Connection { connect, ic_listener_connect }: &Connection)
     }
 }
 
-/// Names and shape are documented in ic_ports(1), and only ever added to.
+/// Documented in ic_ports(1). Members are only added.
 #[derive(Serialize)]
 struct Json<'a> {
     address: Option<&'a str>,
@@ -173,6 +173,6 @@ pub fn json(survey: &Survey) -> String {
         listener: &survey.listener,
         connection: survey.connection.as_ref(),
     };
-    // Numbers, strings and None: nothing of it can fail.
+    // Cannot fail: numbers, strings and None.
     serde_json::to_string_pretty(&json).unwrap_or_default() + "\n"
 }

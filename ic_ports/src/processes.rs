@@ -1,4 +1,4 @@
-//! Which processes hold ports, as far as /proc lets us see: an ordinary user sees his own.
+//! Which processes hold ports, as far as /proc shows it: an ordinary user sees his own.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Serialize, Default)]
 pub struct Processes {
     pub holding: Vec<Process>,
-    /// Ports with a socket that is in no process we can see.
+    /// Ports whose sockets are in no process that we can see.
     pub not_seen: usize,
 }
 
@@ -23,7 +23,7 @@ pub struct Process {
 
 /// Who holds the ports, which are sorted.
 ///
-/// A socket that is bound and nothing else is not in /proc/net/tcp, nor is TIME_WAIT anybody's.
+/// /proc/net/tcp does not list sockets that are only bound, and TIME_WAIT belongs to no process.
 pub fn holding(ports: &[u16]) -> Processes {
     let sockets: HashMap<u64, u16> = [procfs::net::tcp(), procfs::net::tcp6()]
         .into_iter()
@@ -52,7 +52,7 @@ pub fn holding(ports: &[u16]) -> Processes {
     Processes { holding, not_seen: all.difference(&seen).count() }
 }
 
-/// A process chooses its name, and may put into it what a terminal obeys.
+/// A process chooses its name, which may have a terminal's control characters in it.
 fn printable(name: &str) -> String {
     name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }

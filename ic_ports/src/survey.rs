@@ -1,4 +1,4 @@
-//! Everything that is found out.
+//! All that is asked, in one struct.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -10,9 +10,9 @@ use crate::processes::{self, Processes};
 
 /// What there is to print.
 pub struct Survey {
-    /// The address in question; None for all of the host.
+    /// The address; None for all of the host.
     pub address: Option<String>,
-    /// Whether the range was named by the caller, or else is the host's.
+    /// Whether the caller named the range. Else it is the host's.
     pub named: bool,
     /// Who holds the ports, or why that cannot be seen.
     pub census: Result<Census, String>,
@@ -36,7 +36,7 @@ impl Survey {
             options = options.ports(ports);
         }
 
-        // The census first: what is asked for leaves nothing behind, but is seen while it is asked.
+        // The census first: it would count the sockets that ask.
         let census = options.census().map_err(|error| error.to_string());
         let reserved = if named { Vec::new() } else { reserved_ports() };
         let usable: Vec<u16> = match &census {

@@ -3,7 +3,7 @@
 --
 \pset null (null)
 
--- Nobody has these.
+-- No socket has these.
 SELECT lowest_port, highest_port, ports, listening, bound, connected, closing,
 	   time_wait, unheld, time_wait_next_s, time_wait_last_s, complete, message
 FROM ic_listener_census(port_min => 7301, port_max => 7310);
@@ -19,7 +19,7 @@ SELECT count(port)
 FROM ic_listener_open_tcp(address => '127.0.0.1', port_min => 7303, port_max => 7303);
 SELECT listening, bound, connected, closing, time_wait, unheld
 FROM ic_listener_census(port_min => 7301, port_max => 7310);
--- From another address than the last one's.
+-- From another address than the last one.
 SELECT listening, connected, unheld
 FROM ic_listener_census('127.0.0.2', 7301, 7310);
 
@@ -47,7 +47,7 @@ SELECT * FROM ic_listener_census('localhost');
 SELECT * FROM ic_listener_census(port_min => 7301);
 \echo :LAST_ERROR_SQLSTATE
 
--- Monitors may, and nobody else.
+-- Only monitors may.
 CREATE ROLE regress_ic_monitor IN ROLE pg_monitor;
 CREATE ROLE regress_ic_nobody;
 SET ROLE regress_ic_monitor;

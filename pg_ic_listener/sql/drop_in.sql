@@ -1,11 +1,11 @@
 --
--- bind(), listen() and connect() on sockets of the backend's own
+-- bind(), listen() and connect() on sockets that the backend made
 --
 SELECT dblink_connect('other', format('dbname=%s host=%s port=%s', current_database(),
 									  split_part(current_setting('unix_socket_directories'), ',', 1),
 									  current_setting('port')));
 
--- Rows come through, whoever finds the port.
+-- Rows come through, by the library's calls and by the system's.
 CREATE FUNCTION gather(address text, listen_plain boolean, connect_plain boolean) RETURNS TABLE (rows bigint, last text)
 LANGUAGE plpgsql AS $$
 DECLARE

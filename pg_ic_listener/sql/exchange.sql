@@ -56,7 +56,7 @@ COMMIT;
 
 -- A redistribute motion and a join: each backend has half of both tables by
 -- accident of loading, and joins what belongs to it by key.  Its listener is
--- open before anybody knows whom to connect to, and is kept for the session.
+-- open before the peers are known, and is kept for the session.
 CREATE TABLE executor (id int, port int);
 CREATE TABLE slice (id int, side text, key int, value int);
 INSERT INTO slice

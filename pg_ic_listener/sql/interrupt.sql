@@ -6,13 +6,13 @@ SELECT format('dbname=%s host=%s port=%s', current_database(),
 			  current_setting('port')) AS here \gset
 SELECT ic_open_sockets() AS at_start \gset
 
--- Nobody connects.
+-- No peer connects.
 SET statement_timeout = '250ms';
 SELECT ic_accept(fd) FROM ic_listener_open_tcp();
 RESET statement_timeout;
 SELECT ic_open_sockets() - :at_start AS open;
 
--- Nobody sends.
+-- The peer does not send.
 SET statement_timeout = '250ms';
 SELECT * FROM ic_listener_open_udp(), ic_receive(fd);
 RESET statement_timeout;
@@ -38,7 +38,7 @@ SELECT fd AS outgoing FROM ic_connect_tcp(:port) \gset
 SELECT ic_accept(:listener) AS incoming \gset
 SELECT ic_send(:outgoing, 'a row');
 SELECT ic_receive(:incoming) LIMIT 1;
--- Nobody receives: a savepoint catches the error, but the row is torn.
+-- The peer does not receive: a savepoint catches the error, but the row is torn.
 SAVEPOINT whole;
 SET LOCAL statement_timeout = '2s';
 SELECT count(ic_send(:outgoing, repeat('x', 1000000))) FROM generate_series(1, 1000);

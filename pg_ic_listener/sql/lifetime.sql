@@ -74,7 +74,7 @@ END $$;
 SELECT count((ic_listener_open_tcp()).fd) FROM generate_series(1, 100);
 SELECT ic_open_sockets() - :at_start AS open;
 
--- At the end of the process: who sees the backend gone can have its port.
+-- At the end of the process: when the backend is gone, its port is free.
 -- (It is waited for as long as statement_timeout allows.)
 CREATE FUNCTION port_when_gone(backend int, port int) RETURNS text
 LANGUAGE plpgsql AS $$

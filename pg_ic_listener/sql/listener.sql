@@ -25,7 +25,7 @@ FROM ic_listener_open_udp(address => '::1',
 SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range
 FROM ic_listener_open_tcp(NULL, NULL, NULL, NULL, NULL);
 
--- The backlog is the one asked for: it and one more are taken, the next has to wait.
+-- The backlog is the one asked for: it and one more are taken, the next must wait.
 BEGIN;
 SELECT port FROM ic_listener_open_tcp(port_min => 7002, port_max => 7002,
 									  backlog => 2);
@@ -61,7 +61,7 @@ SELECT ic_send(:incoming, 'a row');
 SELECT ic_receive(:outgoing) LIMIT 1;
 COMMIT;
 
--- What cannot be had, and the session goes on.
+-- What is refused, and the session goes on.
 SELECT * FROM ic_listener_open_tcp(address => '192.0.2.1');
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM ic_listener_open_tcp(port_min => 1, port_max => 3);
@@ -81,7 +81,7 @@ SELECT fd FROM ic_connect_tcp(7001);
 \echo :LAST_ERROR_SQLSTATE
 SELECT 'still here' AS session;
 
--- Not for everybody.
+-- Not for all users.
 CREATE ROLE regress_ic_listener;
 SET ROLE regress_ic_listener;
 SELECT * FROM ic_listener_open_tcp();

@@ -1,11 +1,11 @@
 /*
  * init.c
- *		The first process of a machine that check-kernels boots: runs the
- *		static programs in /tests/list one after the other, says on the console
- *		how each ended, and ends the machine.
+ *		The first process of a machine that check-kernels boots. It runs
+ *		the static programs in /tests/list, says on the console how each
+ *		ended, and ends the machine.
  *
- * A line of the list is NAME=VALUE settings for the environment, if any, and a
- * program, with spaces between them.
+ * A line of the list is NAME=VALUE settings for the environment, if any, and
+ * a program, with spaces between them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +85,7 @@ run(char *line)
 	if (pid == 0)
 		execute(line);
 
-	/* Orphans of the program come to us as well. */
+	/* Orphans of the program are ours too. */
 	while (pid > 0 && wait(&status) != pid)
 		;
 	printf("@end 0x%x\n", status);

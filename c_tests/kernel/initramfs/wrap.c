@@ -1,7 +1,7 @@
 /*
  * wrap.c
- *		What the test programs need where check-kernels runs them, without a
- *		word about it in them: linked with -Wl,--wrap=unshare,--wrap=alarm.
+ *		What the test programs need under check-kernels, so that they need
+ *		not know of it: linked with -Wl,--wrap=unshare,--wrap=alarm.
  */
 #define _GNU_SOURCE
 
@@ -20,9 +20,8 @@ extern unsigned __real_alarm(unsigned seconds);
 extern unsigned __wrap_alarm(unsigned seconds);
 
 /*
- * Every network namespace that the programs make has ip_autobind_reuse=1 when
- * IC_LISTENER_TEST_AUTOBIND_REUSE=1 is set. The kernel does not hand the
- * setting down to new namespaces, so it cannot be made once for all of them.
+ * With IC_LISTENER_TEST_AUTOBIND_REUSE=1, every network namespace that the
+ * programs make has ip_autobind_reuse=1. A new namespace does not inherit it.
  */
 int
 __wrap_unshare(int flags)
