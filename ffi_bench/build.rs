@@ -1,9 +1,10 @@
-//! Makes libcontenders.so: the contenders written in C, and the release static library of ic_listener that one of them is.
+//! Makes libcontenders.so: the contenders written in C, and the release static library of ic_listener that one of them
+//! is.
 //!
-//! A shared object, with a version script, as an extension of a database is one: this program's Rust runtime and the library's
-//! stay apart. Nothing is added to what is measured: the code in it is the archive's, position-independent as it is for every
-//! C program; its calls within itself are direct, because the symbols are local, and those to libc go through the same table
-//! as in any executable.
+//! A shared object, with a version script, as an extension of a database is one: this program's Rust runtime and the
+//! library's stay apart. Nothing is added to what is measured: the code in it is the archive's, position-independent as
+//! it is for every C program; its calls within itself are direct, because the symbols are local, and those to libc go
+//! through the same table as in any executable.
 
 use std::env;
 use std::path::{Path, PathBuf};

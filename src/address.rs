@@ -23,7 +23,7 @@ pub(crate) enum LocalAddress {
 pub(crate) enum Unusable {
     /// This is wrong with it.
     Text(&'static str),
-    /// Whether there is such an interface could not be found out, for want of a socket.
+    /// Whether there is such an interface could not be found out: there was no socket to ask with.
     Lookup(io::Error),
 }
 
@@ -36,12 +36,12 @@ const ALTERNATIVE_NAME: &str =
 const NOT_LINK_LOCAL: &str = "only a link-local address has an interface";
 
 impl LocalAddress {
-    /// What getnameinfo(NI_NUMERICHOST) prints: `192.0.2.1`, `2001:db8::1`, `::ffff:192.0.2.1`, and link-local addresses
-    /// with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`.
+    /// What getnameinfo(NI_NUMERICHOST) prints: `192.0.2.1`, `2001:db8::1`, `::ffff:192.0.2.1`, and link-local
+    /// addresses with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`.
     ///
     /// A scope is asked for where it means something and refused where it does not: bind() fails without it on a
     /// link-local address and ignores it on any other (ipv6(7)). Multicast and broadcast addresses are refused, because
-    /// bind() takes them (seen on 6.18) and nobody could connect. Those of a network are found by [`check_unicast`].
+    /// bind() takes them (seen on 6.18) and no peer could connect. Those of a network are found by [`check_unicast`].
     ///
     /// [`check_unicast`]: LocalAddress::check_unicast
     pub(crate) fn parse(text: &[u8]) -> Result<Self, Unusable> {
@@ -68,8 +68,8 @@ impl LocalAddress {
         }
     }
 
-    /// Refuses the broadcast address of one of the host's networks, such as 10.0.0.255 in 10.0.0.0/24, and 10.0.0.0, which is
-    /// another one before Linux 5.14. bind() takes both.
+    /// Refuses the broadcast address of one of the host's networks, such as 10.0.0.255 in 10.0.0.0/24, and 10.0.0.0,
+    /// which is another one before Linux 5.14. bind() takes both.
     pub(crate) fn check_unicast(self) -> Result<Self, Unusable> {
         match self {
             Self::Given(address) if is_directed_broadcast(address.ip()) => Err(Unusable::Text(NOT_UNICAST)),
@@ -82,8 +82,8 @@ impl LocalAddress {
         if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) { Self::Wildcard } else { Self::Given(address) }
     }
 
-    /// The address to try, and the one to fall back on. The wildcard is one IPv6 socket that takes IPv4 as well; only where
-    /// IPv6 is not to be had is it an IPv4 socket.
+    /// The address to try, and the one to fall back on. The wildcard is one IPv6 socket that takes IPv4 as well; only
+    /// where there is no IPv6 is it an IPv4 socket.
     pub(crate) fn candidates(self) -> (SocketAddr, Option<SocketAddr>) {
         match self {
             Self::Wildcard => ((Ipv6Addr::UNSPECIFIED, 0).into(), Some((Ipv4Addr::UNSPECIFIED, 0).into())),
@@ -107,8 +107,8 @@ fn is_directed_broadcast(ip: IpAddr) -> bool {
     let IpAddr::V4(ip) = ip.to_canonical() else {
         return false;
     };
-    // The last address of a network, whose prefix has at most 30 bits, or the first of one of at most 24. The socket takes 6
-    // microseconds, as long as all the rest of a call; the other addresses need none.
+    // The last address of a network, whose prefix has at most 30 bits, or the first of one of at most 24. The socket
+    // takes 6 microseconds, as long as all the rest of a call; the other addresses need none.
     let last_octet = ip.octets()[3];
     if ip.is_unspecified() || (last_octet & 0b11 != 0b11 && last_octet != 0) {
         return false;
@@ -140,7 +140,7 @@ fn interface(scope: &str) -> Result<u32, Unusable> {
     if let Some(index) = sys::interface_index(name).or_else(by_number) {
         return Ok(index);
     }
-    // The look-up takes a socket. Perhaps that is what could not be had.
+    // The look-up takes a socket. Perhaps that is what was missing.
     Socket::new(Domain::IPV6, Type::STREAM, None).map_err(Unusable::Lookup)?;
     Err(Unusable::Text(NO_SUCH_INTERFACE))
 }

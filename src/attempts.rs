@@ -30,8 +30,8 @@ impl Family {
 pub enum PortOrigin {
     /// Nobody held it.
     Free,
-    /// Taken with SO_REUSEADDR: it may have been in TIME_WAIT, under outgoing connections, or bound by a socket that was
-    /// not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
+    /// Taken with SO_REUSEADDR: it may have been in TIME_WAIT, under outgoing connections, or bound by a socket that
+    /// was not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
     Reused,
     /// The kernel picked it: because the host's range cannot be read from /proc/sys, or because a connection needed no
     /// more than that.
@@ -170,8 +170,8 @@ impl Attempts {
         self.address.as_ref().map(Family::of)
     }
 
-    /// The range the ports came from: the host's ephemeral range, or the one in the options. None when the host's range was
-    /// not read: a call that succeeds at once does not need it.
+    /// The range the ports came from: the host's ephemeral range, or the one in the options. None when the host's range
+    /// was not read: a call that succeeds at once does not need it.
     pub fn range(&self) -> Option<RangeInclusive<u16>> {
         self.range.map(|range| range.min()..=range.max())
     }
@@ -186,7 +186,7 @@ impl Attempts {
         self.in_use
     }
 
-    /// How many were refused for want of privilege (bind() said EACCES or EPERM).
+    /// How many are forbidden (bind() said EACCES or EPERM).
     pub fn forbidden(&self) -> u32 {
         self.forbidden
     }

@@ -1,4 +1,4 @@
-//! Who holds the ports, asked when a call fails for want of one and whenever a monitor wants to know.
+//! Who holds the ports: asked when a call finds no port, and by monitors at any time.
 //!
 //! # What is counted
 //!
@@ -10,7 +10,7 @@
 //! 3. **Connected**: a program has the connection, or is making it (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
 //! 4. **Closing**: the program has closed it, and the peer has not answered yet (FIN_WAIT1, FIN_WAIT2, CLOSING,
 //!    LAST_ACK).
-//! 5. **TIME_WAIT**: nobody has it. The kernel gives the port back when its time has passed, 60 s at most.
+//! 5. **TIME_WAIT**: no program has it. The kernel gives the port back when its time has passed, 60 s at most.
 //!
 //! IPv4 and IPv6 on one port are one holder. Only sockets count that are in the way of the address in question; all of
 //! them are in the way of the wildcard.
@@ -19,9 +19,9 @@
 //!
 //! The kernel, by sock_diag(7); where netlink is refused, /proc/net/tcp. Neither shows whether a socket has
 //! SO_REUSEADDR, which decides whether a port can be shared (`inet_diag_sockopt` has other flags). After a call that
-//! has failed it is known all the same: the call asked for every port with SO_REUSEADDR, and would have got a
+//! has failed it is known: the call asked for every port with SO_REUSEADDR, and would have got a
 //! TIME_WAIT that has it. Bound sockets are shown by netlink on Linux 6.8 and later; elsewhere such a port is in use
-//! and nobody is seen on it.
+//! and has no holder that can be seen.
 //!
 //! # What it costs
 //!
@@ -44,8 +44,8 @@ use crate::port_range::Range;
 use crate::sys::{self, Pages};
 use crate::{Attempts, proc_net_tcp, sock_diag};
 
-/// When a census is cut short: a million connections of one listener are listed one by one. In CPU time, so that a crowd of
-/// others on the machine, on a bad day, changes nothing about the answer. A census never waits for anything.
+/// When a census is cut short: a million connections of one listener are listed one by one. In CPU time, so that a
+/// crowd of others on the machine, on a bad day, changes nothing about the answer. A census never waits for anything.
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// What the kernel fills at a time; netlink uses no more than 32 KiB (netlink_recvmsg).
@@ -299,8 +299,8 @@ impl Holders {
         self.time_wait += 1;
     }
 
-    /// The holders in words, the most frequent first, `unknown` being ports in use on which nobody was seen; and what
-    /// `which` is known about those in TIME_WAIT.
+    /// The holders in words, the most frequent first, `unknown` being ports in use without a holder that can be seen;
+    /// and what `which` is known about those in TIME_WAIT.
     pub(crate) fn describe(&self, unknown: u32, which: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut kinds = [
             (self.listening, if self.listening == 1 { "listener" } else { "listeners" }),
@@ -329,7 +329,7 @@ impl Holders {
 }
 
 impl Census {
-    /// How many ports nobody was seen on. They are free, or bound where the source does not show that.
+    /// How many ports have no holder that can be seen. They are free, or bound where the source does not show that.
     pub fn unheld(&self) -> u32 {
         self.ports.saturating_sub(self.holders.total())
     }

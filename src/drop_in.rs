@@ -1,5 +1,5 @@
-//! bind(2), listen(2) and connect(2) for a socket that the caller made: the same calls, and more only where they would fail
-//! for want of a port.
+//! bind(2), listen(2) and connect(2) for a socket that the caller made: the same calls, and more only where they would
+//! fail for want of a port.
 //!
 //! Nothing here waits for a lock or allocates, so that connect() may be called in a signal handler.
 
@@ -21,8 +21,8 @@ use crate::strategy::{self, PICK, Seeker, allow_reuse, is_bound, picked_port, se
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, DEFAULT_LISTEN_RETRIES, PortOrigin};
 
-/// How many ports a crowded connect() looks at before ports are named for it. The kernel passes over a port that somebody bound in
-/// 0.04 microseconds, a whole default range in one millisecond or more (docs/why.md).
+/// How many ports a crowded connect() looks at before ports are named for it. The kernel passes over a port that was
+/// bound in 0.04 microseconds, a whole default range in one millisecond or more (docs/why.md).
 const CONNECT_WINDOW: u32 = 512;
 
 /// How many ports are named before the whole range is left to connect().
@@ -40,8 +40,9 @@ pub struct Done {
     pub elapsed: Duration,
 }
 
-/// bind(2) for a socket of one's own. On port 0 of a TCP socket it gives a port also where the kernel's own choice finds
-/// none: one that nobody holds, or else one that its holders share. Any other address, family or socket is bind(2)'s.
+/// bind(2) for a socket of one's own. On port 0 of a TCP socket it gives a port also where the kernel's own choice
+/// finds none: one that no socket holds, or else one that its holders share. Any other address, family or socket is
+/// bind(2)'s.
 ///
 /// # Errors
 ///
@@ -51,7 +52,7 @@ pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Done, Error> {
 }
 
 /// listen(2) for a socket of one's own, and SO_REUSEADDR on it, so that what it leaves in TIME_WAIT can be taken. Where
-/// another socket was first to listen on a port that [`bind`] chose, it gets another port.
+/// another socket listened first on a port that [`bind`] chose, it gets another port.
 ///
 /// # Errors
 ///
@@ -60,9 +61,9 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Done, Error> {
     in_time(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
-/// connect(2) for a socket of one's own, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
-/// port to connect from, ports are named that listeners left in TIME_WAIT or that others share, until the connection to
-/// this destination is the only one from its port.
+/// connect(2) for a socket of one's own, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds
+/// no port to connect from, ports are named that listeners left in TIME_WAIT or that others share, until the connection
+/// to this destination is the only one from its port.
 ///
 /// # Errors
 ///
@@ -116,8 +117,8 @@ pub(crate) fn bind_fd(
     outcome.map_err(Failure::explained)
 }
 
-/// A port of the host's range by the strategy, or of the window that the caller has confined the socket to: the kernel's
-/// search is short there, and names are tried in what both have in common.
+/// A port of the host's range by the strategy, or of the window that the caller has confined the socket to: the
+/// kernel's search is short there, and names are tried in what both have in common.
 fn find_port(caller: &mut Caller<'_>, own: &OwnSettings, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     if own.window.is_none() {
         return win_a_port(caller, None, attempts).map(|(origin, _)| origin);
@@ -143,8 +144,8 @@ fn find_port(caller: &mut Caller<'_>, own: &OwnSettings, attempts: &mut Attempts
     }
 }
 
-/// listen(2), and SO_REUSEADDR. Where another socket was first on a port that [`bind_fd`] found, or where a socket without a
-/// port would need one, the strategy finds another.
+/// listen(2), and SO_REUSEADDR. Where another socket listened first on a port that [`bind_fd`] found, or where a socket
+/// without a port would need one, the strategy finds another.
 pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
     let failure = match reference.listen(backlog) {
@@ -219,8 +220,8 @@ pub(crate) fn connect_fd(
     }
 }
 
-/// Whether the kernel found no port for the last connection of this process. To find none in the default range takes it a
-/// millisecond or more; as long as it does, it is given a part of the range to look at.
+/// Whether the kernel found no port for the last connection of this process. To find none in the default range takes it
+/// a millisecond or more; as long as it does, it is given a part of the range to look at.
 static CROWDED: AtomicBool = AtomicBool::new(false);
 
 /// connect() that looks at a part of the range only, unless the caller has confined it already.
@@ -254,8 +255,8 @@ fn beside(port: u16, window: Range) -> Range {
     parts_beside(port, window).into_iter().flatten().max_by_key(|part| part.span()).unwrap_or(window)
 }
 
-/// connect() found no port, in a window or anywhere. First some ports are named; then, after a window, the whole range is
-/// left to connect(), which shares the ports of other connections; then every port is named.
+/// connect() found no port, in a window or anywhere. First some ports are named; then, after a window, the whole range
+/// is left to connect(), which shares the ports of other connections; then every port is named.
 #[cold]
 #[inline(never)]
 fn name_ports(
@@ -311,7 +312,8 @@ fn name_ports(
         caller.start_over()?;
     }
     let outcome = caller.connect_from_some(&ports, attempts);
-    // getsockname() goes on to show the port of a connection that was refused, so that bind() has to say whether there is one.
+    // getsockname() goes on to show the port of a connection that was refused, so that bind() has to say whether there
+    // is one.
     let has_port = |refused: &Failure| refused.step == Step::Bind && refused.errno() == Some(libc::EINVAL);
     if shows_port && outcome.as_ref().is_err_and(has_port) {
         // The caller chose it, and the connection exists already.
@@ -332,8 +334,8 @@ fn name_ports(
     outcome
 }
 
-/// Where a connection would come from: the address that the caller bound, or else the one that the route has. The wildcard
-/// would do to bind a port, but then a listener on any address of the host would be in the way.
+/// Where a connection would come from: the address that the caller bound, or else the one that the route has. The
+/// wildcard would do to bind a port, but then a listener on any address of the host would be in the way.
 fn source_towards(socket: BorrowedFd<'_>, local: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
     if !local.ip().is_unspecified() {
         return Ok(local);
@@ -371,7 +373,7 @@ impl OwnSettings {
         Self { reuse: true, window: window.filter(|window| window.as_number() != 0) }
     }
 
-    /// Takes SO_REUSEADDR away, so that a port that nobody holds is not shared before it is listened on.
+    /// Takes SO_REUSEADDR away, so that a free port is not shared before it is listened on.
     fn put_aside(socket: BorrowedFd<'_>) -> Self {
         let reuse = SockRef::from(&socket).reuse_address().unwrap_or(false);
         if reuse {
@@ -420,8 +422,8 @@ impl OwnSettings {
     }
 }
 
-/// Marks the socket as one whose port [`bind_fd`] chose, so that [`listen_fd`] may choose another one. IP_BIND_ADDRESS_NO_PORT
-/// (Linux 4.2) means nothing to a socket that is bound, and nobody sets it on one.
+/// Marks the socket as one whose port [`bind_fd`] chose, so that [`listen_fd`] may choose another one.
+/// IP_BIND_ADDRESS_NO_PORT (Linux 4.2) means nothing to a socket that is bound, and is not set on one otherwise.
 fn mark(socket: BorrowedFd<'_>, marked: bool) -> bool {
     let value = OptionValue::number(u32::from(marked));
     sys::set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &value).is_ok()
@@ -476,8 +478,8 @@ impl<'a> Caller<'a> {
         allow_reuse(&self.socket(), true)
     }
 
-    /// There is no connection: the caller gets a socket as good as the one before. Where that fails, too, it is bound to the
-    /// port that was named last.
+    /// There is no connection: the caller gets a socket as good as the one before. Where that fails, too, it is bound
+    /// to the port that was named last.
     fn give_back(&mut self) {
         let is_bound = picked_port(&self.socket()).is_ok();
         let is_another = self.kind.is_some() && self.bound.is_some();

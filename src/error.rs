@@ -58,7 +58,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why no listener could be had. Everything that was opened on the way is closed again.
+/// Why a call failed. What it opened is closed again.
 ///
 /// `Display` is one line for an operator, such as
 /// `no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener`.
@@ -77,7 +77,7 @@ pub struct Error {
 pub(crate) enum Cause {
     /// The step was refused; the io::Error says it all.
     Refused,
-    /// No port of the range could be had; the attempts say why.
+    /// No port of the range was won; the attempts say why.
     NoPort,
     /// What is wrong with the address, and its text, quoted.
     BadAddress(&'static str, String),
@@ -120,7 +120,8 @@ impl Failure {
 
     /// Whether the host, or the sandbox around the process, has no such address family, so that another one may do.
     ///
-    /// The kernel says EAFNOSUPPORT; seccomp filters, systemd's RestrictAddressFamilies= and sandboxes have other words.
+    /// The kernel says EAFNOSUPPORT; seccomp filters, systemd's RestrictAddressFamilies= and sandboxes have other
+    /// words.
     pub(crate) fn no_such_family(&self) -> bool {
         match (self.step, self.errno()) {
             (Step::Socket, Some(errno)) => matches!(
@@ -198,7 +199,8 @@ impl Error {
     }
 
     /// The error as one line that says who holds the ports, such as `no port to listen on in 40000-40063: 64 tried, 64
-    /// in use: 50 in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners`.
+    /// in use: 50 in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2
+    /// listeners`.
     ///
     /// The census should have been taken right after the call, with its options.
     pub fn explained_by<'a>(&'a self, census: &'a Census) -> impl fmt::Display + 'a {
@@ -242,8 +244,8 @@ impl fmt::Display for Line<'_> {
 
 /// What an errno means, in the usual words.
 ///
-/// Not strerror(3): its words follow the locale, and std allocates room for them, which aborts the process when memory is
-/// short.
+/// Not strerror(3): its words follow the locale, and std allocates room for them, which aborts the process when memory
+/// is short.
 pub(crate) fn errno_words(errno: i32) -> impl fmt::Display {
     struct Words(i32);
     impl fmt::Display for Words {

@@ -1,7 +1,7 @@
 //! The C ABI, from which `include/ic_listener.h` is generated: the comments here are that header's text, for C readers.
 //!
-//! Every function resets its outputs, does its work where a panic is caught, and sets errno as the very last thing, when
-//! all destructors have run. Rust programs have no use for this module.
+//! Every function resets its outputs, does its work where a panic is caught, and sets errno as the very last thing,
+//! when all destructors have run. Rust programs have no use for this module.
 
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_int};
@@ -29,34 +29,36 @@ pub const IC_LISTENER_MESSAGE_SIZE: usize = 256;
 /// A struct said to be larger than this was not initialized, as the kernel has it (copy_struct_from_user).
 const LARGEST_STRUCT: usize = 4096;
 
-/// What a listener should be like. Initialize it with IC_LISTENER_OPTIONS_INIT, which stands for the defaults, and set what
-/// should differ. The library only reads it, and keeps no pointer to it.
+/// What a listener should be like. Start from IC_LISTENER_OPTIONS_INIT, which has the defaults. The library only reads
+/// it, and keeps no pointer to it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerOptions {
-    /// sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it. The struct only grows at its end. A library that is
-    /// newer than the caller takes the defaults for what the caller does not have. One that is older takes what it knows,
-    /// and fails with EINVAL where the rest is not zero.
+    /// sizeof(IcListenerOptions), as IC_LISTENER_OPTIONS_INIT sets it. Later versions add members at the end. A newer
+    /// library takes the defaults for members that the caller does not have. An older one fails with EINVAL if a member
+    /// that it does not know is not zero.
     pub size: usize,
     /// A numeric address of this host: IPv4 ("192.0.2.1"), IPv6 ("2001:db8::1"), IPv4-mapped ("::ffff:192.0.2.1"), or
-    /// link-local IPv6 with its interface as a name or an index ("fe80::1%eth0", "fe80::1%2"). Names are never resolved.
+    /// link-local IPv6 with its interface as a name or an index ("fe80::1%eth0", "fe80::1%2"). Names are not resolved.
     /// NULL is the wildcard: one IPv6 socket that takes IPv4 too, or an IPv4 socket on a host without IPv6.
     ///
-    /// With an address, the port is the socket's there, and on the wildcard. Other addresses of the host are free for
-    /// others. So is IPv6 beside "0.0.0.0" and "::ffff:0.0.0.0": and there, Linux lets another user take connections of
-    /// IPv4 as well, with two sockets that have SO_REUSEPORT. NULL and "::" are safe from that, and so are addresses that
-    /// are no wildcard.
+    /// The socket is alone on the port of that address, and of the wildcard. Others may bind the port on other
+    /// addresses of the host. With "0.0.0.0" and "::ffff:0.0.0.0" they may bind it on IPv6, and Linux lets another user
+    /// take IPv4 connections there, by two sockets that have SO_REUSEPORT. NULL, "::" and unicast addresses are safe
+    /// from that.
     pub address: *const c_char,
-    /// The backlog for listen(2), which cuts it to net.core.somaxconn. 0 means 128. UDP checks it and does not use it.
+    /// The backlog for listen(2), which limits it to net.core.somaxconn. 0 means 128. For UDP it is checked and not
+    /// used.
     pub backlog: c_int,
-    /// The lowest port that may be used, 1 to 65535; set both ends of the range or neither. Exactly these ports are used,
-    /// those included that the host reserves. 0 and 0 mean the host's ephemeral port range (net.ipv4.ip_local_port_range)
-    /// without its reserved ports (net.ipv4.ip_local_reserved_ports), as they are in the calling thread's network namespace.
+    /// The lowest port that may be used, 1 to 65535. Set both ends of the range or neither. All ports of the range are
+    /// used, also those that the host reserves. 0 and 0 mean the host's ephemeral port range
+    /// (net.ipv4.ip_local_port_range) without its reserved ports (net.ipv4.ip_local_reserved_ports), as the calling
+    /// thread's network namespace has them.
     pub port_min: c_int,
     /// The highest port that may be used.
     pub port_max: c_int,
-    /// How many times the call may lose a port to another listener when it looks at such ports again, before it gives up.
-    /// 0 means 256. UDP checks it and does not use it.
+    /// How many listens the call may lose when it asks again for ports that it lost before. Then it gives up. 0 means
+    /// 256. For UDP it is checked and not used.
     pub listen_retries: c_int,
 }
 
@@ -64,11 +66,11 @@ pub struct IcListenerOptions {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcListenerStep {
-    /// None did: success.
+    /// No step failed: success.
     None = 0,
     /// A pointer or an option that cannot be used.
     Arguments = 1,
-    /// The address is not numeric, not unicast, or its interface is missing, unknown, or not its to have.
+    /// The address is not numeric or not unicast, or its interface is missing, unknown, or one too many.
     Address = 2,
     /// socket(2)
     Socket = 3,
@@ -90,76 +92,76 @@ pub enum IcListenerStep {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcListenerPortOrigin {
-    /// It was not: failure.
+    /// The call failed.
     None = 0,
-    /// Nobody held it.
+    /// No socket held it.
     Free = 1,
-    /// It was taken with SO_REUSEADDR: it may have been in TIME_WAIT, in use by outgoing connections, or bound by a socket
-    /// that was not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
+    /// It was taken with SO_REUSEADDR: it was in TIME_WAIT, under outgoing connections, or bound by a socket that did
+    /// not listen. (Or it was free: where free ports are rare, free and shared ones are taken alike.)
     Reused = 2,
-    /// The kernel picked it: the system call of a drop-in call needed no help, or the ephemeral port range cannot be read
-    /// from /proc/sys.
+    /// The kernel chose it: the system call of a drop-in call needed no help, or the port range cannot be read from
+    /// /proc/sys.
     PickedByKernel = 3,
 }
 
-/// What a call did. Initialize it with IC_LISTENER_REPORT_INIT; the call fills it, whether it succeeds or fails. Only size
-/// has to be set before.
+/// What a call did. Start from IC_LISTENER_REPORT_INIT. The call fills it on success and on failure.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerReport {
-    /// sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. The struct only grows at its end; it is filled as far
-    /// as the caller has it, and what the library does not know is zeroed. A size below the one of version 0.1 makes the
-    /// call fail with EINVAL, and the report is left as it was.
+    /// sizeof(IcListenerReport), as IC_LISTENER_REPORT_INIT sets it. Later versions add members at the end. The library
+    /// fills what the caller has, and zeroes what it does not know itself. A size below that of version 0.1, or above
+    /// 4096, makes the call fail with EINVAL, and the report stays as it was.
     pub size: usize,
     /// The errno of the failure; 0 on success.
     pub error: c_int,
     /// The step that failed; ic_listener_step_name() has its name.
     pub step: IcListenerStep,
-    /// AF_INET6 or AF_INET: the family of the socket, or of the last one that was tried. 0 when it did not come to that.
+    /// AF_INET6 or AF_INET: the family of the socket, or of the last one that was tried. 0 when there was none.
     pub family: c_int,
     /// How the port was won.
     pub origin: IcListenerPortOrigin,
-    /// The lowest port of the range that was tried. 0 when it was not read: a call that succeeds at once does not need it,
-    /// and where it cannot be read the kernel picks a port.
+    /// The lowest port of the range. 0 when the range was not read: a call that succeeds at once does not need it, and
+    /// where it cannot be read the kernel picks a port.
     pub port_min: c_int,
-    /// The highest port of that range, or 0.
+    /// The highest port of the range, or 0.
     pub port_max: c_int,
-    /// How many ports were looked at, the one that was won included. After a pass over the whole range: each counted once.
+    /// How many ports were tried, with the one that was won. After a pass over the whole range each port counts once.
     pub ports_tried: u32,
     /// How many of them were in use (bind: EADDRINUSE).
     pub ports_in_use: u32,
-    /// How many were refused for want of privilege (bind: EACCES or EPERM).
+    /// How many of them are forbidden (bind: EACCES or EPERM).
     pub ports_forbidden: u32,
-    /// How often another socket was first to listen on a port this call had bound (listen: EADDRINUSE).
+    /// How often another socket listened first on a port that this call had bound (listen: EADDRINUSE).
     pub listens_lost: u32,
-    /// How long the call took, in nanoseconds, the census included.
+    /// How long the call took, in nanoseconds, with the census.
     pub elapsed_ns: u64,
-    /// One line in English, NUL-terminated, without a newline, fit for errdetail(). Why the call failed, for example
-    /// "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener", or how it succeeded.
-    /// When ports are in use it says by whom, for example "no port to listen on in 40000-40063: 64 tried, 64 in use: 50
-    /// in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners".
-    /// Its wording may change: decide by error and step.
+    /// One line in English, NUL-terminated, without a newline, fit for errdetail(): how the call succeeded, or why it
+    /// failed, such as "no port to listen on in 32768-60999: 28232 tried, 28230 in use, 2 lost to another listener".
+    /// When ports are in use it says who holds them, such as "no port to listen on in 40000-40063: 64 tried, 64 in use:
+    /// 50 in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners". The
+    /// wording may change: decide by error and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
-    /// Where the census of the holders comes from. It is taken after a call has failed because ports were in use.
-    /// IC_LISTENER_CENSUS_SOURCE_NONE when none was taken, or the holders cannot be seen; what follows is 0 then.
+    /// Where the census of the holders comes from. A call that fails because ports are in use takes one.
+    /// IC_LISTENER_CENSUS_SOURCE_NONE: none was taken, or the holders cannot be seen. Then the members down to
+    /// time_wait_last_s are 0.
     pub census_source: IcListenerCensusSource,
-    /// 1 when every holder was counted. 0 when half a second of CPU time did not suffice.
+    /// 1 when all holders were counted. 0 when half a second of CPU time was not enough.
     pub census_complete: c_int,
-    /// On how many ports of the range a socket listens. A port is counted once, by the strongest of its holders, in the
-    /// order of these members; see IcListenerCensus. For a UDP socket the holders are UDP sockets, bound or connected.
+    /// How many ports of the range have a listener. Each port counts once, by its strongest holder, in the order of
+    /// these members. For a UDP socket the holders are UDP sockets, bound or connected.
     pub ports_listening: u32,
-    /// On how many a socket is bound, and neither listens nor connects.
+    /// How many have a bound socket that neither listens nor connects.
     pub ports_bound: u32,
-    /// How many have a connection that a program has, or is making.
+    /// How many have a connection that is open or being made.
     pub ports_connected: u32,
-    /// How many have a connection that its program has closed, and its peer has not.
+    /// How many have a connection that its program has closed and its peer has not.
     pub ports_closing: u32,
-    /// How many are in TIME_WAIT. They are the ones without SO_REUSEADDR: the others could have been taken.
+    /// How many are in TIME_WAIT without SO_REUSEADDR. (With it they would have been taken.)
     pub ports_time_wait: u32,
-    /// On how many of the ports in use nobody was seen. Before Linux 6.8 the kernel does not show who is only bound.
+    /// How many of the ports in use have no holder that can be seen. Before Linux 6.8 the kernel does not show sockets
+    /// that are only bound.
     pub ports_unknown: u32,
-    /// In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none. It is worth
-    /// waiting for.
+    /// In how many seconds the first port in TIME_WAIT is free, rounded up; 0 when there is none.
     pub time_wait_next_s: u32,
     /// In how many seconds all of them are free, rounded up; 0 when there is none.
     pub time_wait_last_s: u32,
@@ -173,102 +175,99 @@ pub struct IcListenerReport {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcListenerCensusSource {
-    /// There is none.
+    /// There is no census.
     None = 0,
-    /// The kernel, over netlink: sock_diag(7). Linux 6.8 and later show sockets that are bound and neither listen nor
+    /// The kernel, over netlink: sock_diag(7). From Linux 6.8 on it shows sockets that are bound and neither listen nor
     /// connect.
     Netlink = 1,
-    /// /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They never show such sockets.
+    /// /proc/net/tcp and /proc/net/tcp6, where netlink is refused. They do not show such sockets.
     Proc = 2,
 }
 
-/// Who holds the ports of a range. Initialize it with IC_LISTENER_CENSUS_INIT; ic_listener_census() fills it. Only size
-/// has to be set before.
+/// Who holds the ports of a range. Start from IC_LISTENER_CENSUS_INIT. ic_listener_census() fills it.
 ///
-/// A port is counted once, by the strongest of its holders, in the order of the members: a port with a listener and its
+/// Each port counts once, by its strongest holder, in the order of the members: a port with a listener and its
 /// connections counts as listening. IPv4 and IPv6 on one port are one holder.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct IcListenerCensus {
-    /// sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. The struct grows at its end only. A program with a
-    /// later header may have a larger one: members that this library does not know become 0. When the size is smaller,
-    /// or above 4096, the call fails with EINVAL and leaves the census as it was.
+    /// sizeof(IcListenerCensus), as IC_LISTENER_CENSUS_INIT sets it. Later versions add members at the end; those that
+    /// this library does not know become 0. A smaller size, or one above 4096, makes the call fail with EINVAL, and the
+    /// census stays as it was.
     pub size: usize,
     /// The errno of the failure; 0 on success.
     pub error: c_int,
-    /// Who said so.
+    /// Where the census comes from.
     pub source: IcListenerCensusSource,
-    /// 1 when every holder was counted. 0 when half a second of CPU time did not suffice.
+    /// 1 when all holders were counted. 0 when half a second of CPU time was not enough.
     pub complete: c_int,
-    /// The lowest port of the range that was counted.
+    /// The lowest port of the range.
     pub port_min: c_int,
-    /// The highest port of that range.
+    /// The highest port of the range.
     pub port_max: c_int,
-    /// How many ports it has, those not counted that the host reserves.
+    /// How many ports the range has, without those that the host reserves.
     pub ports: u32,
-    /// On how many of them a socket listens (LISTEN).
+    /// How many have a listener (LISTEN).
     pub ports_listening: u32,
-    /// On how many of them a socket is bound, and neither listens nor connects.
+    /// How many have a bound socket that neither listens nor connects.
     pub ports_bound: u32,
-    /// How many of them have a connection that a program has, or is making (SYN_SENT, SYN_RECV, ESTABLISHED,
-    /// CLOSE_WAIT).
+    /// How many have a connection that is open or being made (SYN_SENT, SYN_RECV, ESTABLISHED, CLOSE_WAIT).
     pub ports_connected: u32,
-    /// How many of them have a connection that its program has closed, and its peer has not (FIN_WAIT1, FIN_WAIT2,
-    /// CLOSING, LAST_ACK).
+    /// How many have a connection that its program has closed and its peer has not (FIN_WAIT1, FIN_WAIT2, CLOSING,
+    /// LAST_ACK).
     pub ports_closing: u32,
-    /// How many of them are in TIME_WAIT: nobody has them, and the kernel keeps them for up to 60 seconds. Those whose
-    /// sockets had SO_REUSEADDR can be listened on all the same. Linux does not show which have it.
+    /// How many are in TIME_WAIT: no program has them, and the kernel keeps them for up to 60 seconds. Those whose
+    /// socket had SO_REUSEADDR can be listened on. Linux does not show which.
     pub ports_time_wait: u32,
-    /// On how many of them nobody was seen: they are free, or bound where the source does not show it.
+    /// How many have no holder that can be seen: they are free, or bound where the source does not show it.
     pub ports_unheld: u32,
-    /// In how many seconds the first of the ports in TIME_WAIT is free, rounded up; 0 when there is none.
+    /// In how many seconds the first port in TIME_WAIT is free, rounded up; 0 when there is none.
     pub time_wait_next_s: u32,
     /// In how many seconds all of them are free, rounded up; 0 when there is none.
     pub time_wait_last_s: u32,
     /// How long the census took, in nanoseconds.
     pub elapsed_ns: u64,
     /// One line in English, NUL-terminated, without a newline, such as "64 ports in 40000-40063: 50 in TIME_WAIT (the
-    /// next is free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. Its
+    /// next is free in 3 s, all in 41 s), 12 connections, 2 listeners, 0 without a holder"; or why the call failed. The
     /// wording may change.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
 }
 
 /// Opens a TCP listener on a port of the host's ephemeral port range: ic_listener_open_tcp() with the default options.
 ///
-/// On success it returns 0; *port is the port in host byte order, 1 to 65535, and *fd is a socket that
-///   - listens on the wildcard address with a backlog of 128: one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off,
-///     whatever net.ipv6.bindv6only says), or an IPv4 socket on a host without IPv6, or where a policy forbids IPv6;
+/// On success it returns 0. *port is the port in host byte order, 1 to 65535. *fd is a socket that
+///   - listens on the wildcard with a backlog of 128: one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off, whatever
+///     net.ipv6.bindv6only says), or an IPv4 socket where the host has no IPv6 or a policy forbids it;
 ///   - is non-blocking and close-on-exec;
-///   - is alone on its port: nobody else can bind it on any address of the host while the socket listens;
-///   - has SO_REUSEADDR set, so that connections it accepted leave ports in TIME_WAIT that can be listened on again.
+///   - is alone on its port: while it listens, no other socket can bind the port on any address of the host;
+///   - has SO_REUSEADDR set, so that the TIME_WAITs of its connections can be listened on.
 ///
-/// Where IPv6 is there and switched off (net.ipv6.conf.all.disable_ipv6), the socket is an IPv6 one all the same, and takes
-/// IPv4.
+/// Where IPv6 is only switched off (net.ipv6.conf.all.disable_ipv6), the socket is an IPv6 one that takes IPv4.
 ///
-/// No socket option lets others bind the port, but for TCP_REPAIR, which takes CAP_NET_ADMIN. In a VRF (vrf(8)) the port is
-/// another one, and others may have it there. On an IPv4 socket, IPv6 is free for others: see IcListenerOptions.
+/// Three exceptions to being alone: beside an IPv4 socket, others may bind the port on IPv6 (see IcListenerOptions); a
+/// VRF (vrf(8)) has ports of its own; and TCP_REPAIR, which takes CAP_NET_ADMIN, binds any port.
 ///
-/// SO_REUSEADDR is set after listen(2), so that nobody can share the port before it. A connection that completes in
-/// between does not have it. Its TIME_WAIT keeps the port from listeners for 60 seconds.
+/// SO_REUSEADDR is set after listen(2): before, it would let another socket share the port. A connection that completes
+/// in between does not have it, and its TIME_WAIT keeps the port from listeners for 60 seconds.
 ///
 /// The caller owns *fd and closes it with close(2).
 ///
 /// On failure it returns -1 and sets errno; *port is 0, *fd is -1, and nothing is left open:
 ///   EADDRINUSE       no port of the range can be listened on
-///   EINVAL           port or fd is NULL (the other one is reset all the same), or both are the same pointer
-///   EACCES           the ports may not be bound: every one was refused
+///   EINVAL           port or fd is NULL (the other one is reset), or both are the same pointer
+///   EACCES           every port is forbidden
 ///   EMFILE, ENFILE, ENOBUFS, ENOMEM, ...  as socket(2), setsockopt(2), bind(2), listen(2) and getsockname(2) set them
 ///   ENOTRECOVERABLE  a bug of this library
 ///
-/// The call never blocks or sleeps. Free ports go first: the kernel looks for one in small parts of the range, before Linux
-/// 6.3 among 16 ports, and in a range of up to 64 ports among all. When it finds none, ports are shared, and each port of
-/// the range is asked for once; a port that was lost to another socket is asked for again. So a port that somebody has
-/// bound with SO_REUSEADDR, and does not listen on yet, is taken from him only where free ones are rare.
+/// The call never blocks or sleeps. Free ports go first: the kernel looks for one in small parts of the range, before
+/// Linux 6.3 among 16 ports, and in a range of up to 64 ports among all. If it finds none, ports are shared: each port
+/// of the range is asked for once, and a port that was lost to another socket once more. So a port that another program
+/// has bound with SO_REUSEADDR, and does not listen on yet, is taken only where free ports are rare.
 ///
-/// The call may be made from any thread and in a forked child, not from a signal handler; where threads are cancelled
-/// (pthread_cancel(3)), with cancellation disabled. A signal handler that interrupts it must not leave by longjmp(3). It
-/// uses at most 12 KiB of stack. When it has returned, no frame of the library is left on the stack, so that ereport() may
-/// follow.
+/// Any thread and any forked child may make the call; a signal handler may not. Where threads are cancelled
+/// (pthread_cancel(3)), disable cancellation around it. A signal handler that interrupts it must not leave by
+/// longjmp(3). It uses at most 12 KiB of stack. After it no frame of the library is left on the stack, so that
+/// ereport() may follow.
 ///
 /// # Safety
 ///
@@ -279,24 +278,24 @@ pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_i
     unsafe { ic_listener_open_tcp(ptr::null(), port, fd, ptr::null_mut()) }
 }
 
-/// Opens a TCP listener as the options say; see setup_listener() for the socket, the errors and the promises.
+/// Opens a TCP listener as the options say. The socket, the promises and the errors are those of setup_listener().
 ///
-/// options may be NULL, which stands for the defaults. report may be NULL; if not, it is filled on success and on failure,
-/// unless its size is wrong. More errors than those of setup_listener():
-///   EINVAL         an option cannot be used (step "arguments"): a size that no version has, a negative
-///                  backlog or listen_retries, only one of port_min and port_max, port_min above port_max, a port above
-///                  65535; or the address is not numeric, not unicast (multicast, or the broadcast address of one of
-///                  the host's networks), link-local without its interface, or names an interface that is not there
-///                  or not its to have (step "address")
-///   EADDRNOTAVAIL  the address is not one of this host's (step "bind"), or not yet: an IPv6 address is tentative for a
+/// options is NULL for the defaults. report may be NULL; otherwise it is filled on success and on failure, unless its
+/// size is wrong. More errors, with the step that the report names:
+///   EINVAL         "arguments": a size that no version has, a negative backlog or listen_retries, only one of port_min
+///                  and port_max, port_min above port_max, or a port above 65535
+///   EINVAL         "address": the address is not numeric, not unicast (multicast, or the broadcast address of one of
+///                  the host's networks), or link-local without its interface; or its interface does not exist, or it
+///                  is not link-local and has one
+///   EADDRNOTAVAIL  "bind": the address is not one of this host's, or not yet: an IPv6 address is tentative for a
 ///                  second or more after it was added
-///   EAFNOSUPPORT   the address is an IPv6 one and the host has no IPv6 (step "socket")
-///   EADDRINUSE     with step "listen": ports were lost to other sockets that listened first
+///   EAFNOSUPPORT   "socket": the address is an IPv6 one and the host has no IPv6
+///   EADDRINUSE     "listen": ports were lost to other sockets that listened first
 ///
 /// # Safety
 ///
-/// port and fd are NULL or point to an int that may be written; options and report are NULL or point to their struct, with
-/// its size set; options->address is NULL or points to a NUL-terminated string.
+/// port and fd are NULL or point to an int that may be written; options and report are NULL or point to their struct,
+/// with its size set; options->address is NULL or points to a NUL-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_open_tcp(
     options: *const IcListenerOptions,
@@ -308,10 +307,10 @@ pub unsafe extern "C" fn ic_listener_open_tcp(
     unsafe { open(options, port, fd, report, |options, attempts| options.win_tcp(attempts)) }
 }
 
-/// Opens a UDP socket that is alone on its port, as the UDP interconnect wants it: non-blocking and close-on-exec, and
-/// never with SO_REUSEADDR, because the kernel would let another such socket share the port and give each datagram to one
-/// of the two. Options, outputs, errors and promises are those of ic_listener_open_tcp(); backlog and listen_retries are not
-/// used. report->family tells the family of the socket, which its sendto() calls have to match.
+/// Opens a UDP socket that is alone on its port, for the UDP interconnect. It is non-blocking and close-on-exec. It
+/// never has SO_REUSEADDR: with it, the kernel would let another socket share the port and give each datagram to one of
+/// the two. The rest is as in ic_listener_open_tcp(); backlog and listen_retries are not used. report->family is the
+/// family that the addresses of sendto(2) must have.
 ///
 /// # Safety
 ///
@@ -327,20 +326,20 @@ pub unsafe extern "C" fn ic_listener_open_udp(
     unsafe { open(options, port, fd, report, |options, attempts| options.win_udp(attempts)) }
 }
 
-/// Lets listeners take the port of an outgoing TCP connection, while the connection lasts and while it is in TIME_WAIT, by
-/// setting SO_REUSEADDR on its socket. Call it any time between socket(2) and close(2), before connect(2) for preference:
-/// until the call the port is out of reach. The connection itself does not change.
+/// Lets listeners take the port of an outgoing TCP connection, while it is open and in TIME_WAIT: sets SO_REUSEADDR on
+/// its socket. Call it any time between socket(2) and close(2), best before connect(2): until then no listener can have
+/// the port. The connection does not change.
 ///
-/// Returns 0, or -1 with errno EBADF (fd is not open), ENOTSOCK, or EPROTOTYPE (not a stream socket: a UDP port that may be
-/// shared loses datagrams). fd stays the caller's.
+/// Returns 0, or -1 with errno EBADF (fd is not open), ENOTSOCK, or EPROTOTYPE (fd is not a stream socket; a UDP port
+/// that is shared loses datagrams). fd stays the caller's.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
     let errno = catch_unwind(|| {
         if fd < 0 {
             return libc::EBADF;
         }
-        // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known; if it
-        // is not, or is closed meanwhile, the two system calls say EBADF, and nothing else relies on it.
+        // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known; if
+        // it is not, or is closed meanwhile, the two system calls say EBADF, and nothing else relies on it.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         share_port(&socket).err().map_or(0, |error| errno_of(&error))
     })
@@ -349,20 +348,20 @@ pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
 }
 
 /// bind(2) for a socket that the caller made: same arguments, same return value, same errno. It does more in one case:
-/// a TCP socket of AF_INET or AF_INET6, port 0. There, the port is one that nobody holds, or else one that its holders share:
-/// in TIME_WAIT, under outgoing connections, or bound and not listening, all of them with SO_REUSEADDR. bind(2) finds the
-/// former only, and searches longer.
+/// a TCP socket of AF_INET or AF_INET6, and port 0. There it finds a port that no socket holds, or else one that its
+/// holders share: in TIME_WAIT, under outgoing connections, or bound and not listening, each with SO_REUSEADDR. bind(2)
+/// finds only the former, and searches longer.
 ///
-/// Everything else is bind(2) as it is: another port, another family, UDP (the kernel's search for it is complete and short),
+/// Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
 /// and sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet. IP_LOCAL_PORT_RANGE is obeyed.
 ///
-/// Two options change: SO_REUSEADDR is set when the port is a shared one, and IP_BIND_ADDRESS_NO_PORT, which means nothing
-/// to a bound socket, tells ic_listener_listen() whose choice the port was: set for a port that this call found, cleared for
-/// one that the caller named. (Who sets it himself and names a port with bind(2) has to clear it before
-/// ic_listener_listen().)
+/// It changes two options of the socket. SO_REUSEADDR is set if the port is a shared one. IP_BIND_ADDRESS_NO_PORT,
+/// which means nothing to a bound socket, tells ic_listener_listen() who chose the port: it is set for a port that this
+/// call found, and cleared for one that the caller named. (A caller who sets it and then names a port with bind(2) must
+/// clear it before ic_listener_listen().)
 ///
-/// report may be NULL. On failure errno is bind(2)'s, and the socket is unbound as it was: EADDRINUSE when no port of the
-/// range can be had, EINVAL also for a report with a size that is too small. fd stays the caller's.
+/// report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
+/// can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
 ///
 /// # Safety
 ///
@@ -383,18 +382,18 @@ pub unsafe extern "C" fn ic_listener_bind(
     }
 }
 
-/// listen(2) for a socket that the caller made, and SO_REUSEADDR on it if it is a TCP socket: what its connections leave in
-/// TIME_WAIT can then be listened on again. Call it after ic_listener_bind(), or after bind(2).
+/// listen(2) for a socket that the caller made. On a TCP socket it also sets SO_REUSEADDR, so that the TIME_WAITs of
+/// its connections can be listened on. Call it after ic_listener_bind(), or after bind(2).
 ///
-/// It does more in two cases, both where listen(2) says EADDRINUSE. Another socket listens on a port that ic_listener_bind()
-/// chose: then another port is found, and listened on. The socket was never bound, and the kernel finds no port for it: then
-/// one is found as ic_listener_bind() does. A port that the caller chose is never exchanged.
+/// It does more in two cases, both where listen(2) says EADDRINUSE. Another socket listens on a port that
+/// ic_listener_bind() chose: then it finds another port and listens there. The socket was never bound, and the kernel
+/// finds no port: then it finds one as ic_listener_bind() does. A port that the caller chose is never exchanged.
 ///
-/// A port can be exchanged only together with the socket. The fresh one takes the old one's place under the same number, as
-/// ic_listener_connect() describes. getsockname(2) has the port that came out; ask after this call, not before.
+/// The port is exchanged together with the socket: a fresh one takes the old one's place under the same number, as
+/// ic_listener_connect() describes. Ask getsockname(2) for the port after this call, not before.
 ///
-/// report may be NULL. On failure errno is listen(2)'s; the socket may be a fresh one by then, not bound. One descriptor
-/// has to be free for the exchange, or errno is EMFILE. fd stays the caller's.
+/// report may be NULL. On failure errno is listen(2)'s, and the socket may be a fresh one that is not bound. The
+/// exchange needs one free descriptor; without it errno is EMFILE. fd stays the caller's.
 ///
 /// # Safety
 ///
@@ -406,39 +405,41 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
 }
 
 /// connect(2) for a socket that the caller made: same arguments, same return value, same errno, EINPROGRESS and EINTR
-/// included. Two things are more, both for TCP sockets of AF_INET and AF_INET6 only.
+/// included. For TCP sockets of AF_INET and AF_INET6 it does two things more.
 ///
-/// SO_REUSEADDR is set before connect(2), so that listeners and other connections can use the port too, now and in TIME_WAIT.
+/// It sets SO_REUSEADDR before connect(2), so that listeners and other connections can use the port too, now and in
+/// TIME_WAIT.
 ///
-/// Where connect(2) finds no port (EADDRNOTAVAIL on a socket without one, or with one that ic_listener_bind() chose, and
-/// there is a way to the destination), ports are named with bind(2) until one gives the connection: those that listeners
-/// left in TIME_WAIT, and those that others share, if no connection to this destination exists from there. Reserved ports
-/// are passed over, and the port of the destination when that is this host: the socket would connect to itself.
-/// (connect(2) itself may do so; what it does is left alone.)
+/// Where connect(2) finds no port, it names ports with bind(2) until one gives the connection. (No port: EADDRNOTAVAIL,
+/// on a socket without a port or with one that ic_listener_bind() chose, to a destination that has a route.) In this
+/// way it can use ports that listeners left in TIME_WAIT and ports that others share, unless they have a connection to
+/// this destination. Reserved ports are passed over. So is the port of the destination if that is this host: the socket
+/// would connect to itself. (connect(2) itself may do that; it is left alone.)
 ///
-/// The first port is named on the caller's socket. When its connection exists already, the socket is spent, because a bound
-/// socket cannot be unbound, and a fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
-/// file status flags and close-on-exec flag, and these options where they are not the default: SO_BINDTODEVICE, SO_BROADCAST,
-/// SO_BUSY_POLL, SO_DEBUG, SO_DONTROUTE, SO_INCOMING_CPU, SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_MAX_PACING_RATE, SO_OOBINLINE,
-/// SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_SNDTIMEO, SO_TIMESTAMP,
-/// SO_TIMESTAMPNS, SO_ZEROCOPY, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND, IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU_DISCOVER,
-/// IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IP_UNICAST_IF, IPV6_AUTOFLOWLABEL, IPV6_FREEBIND, IPV6_MINHOPCOUNT,
-/// IPV6_MTU_DISCOVER, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS, IPV6_UNICAST_IF, IPV6_V6ONLY, TCP_CONGESTION, TCP_CORK,
-/// TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG,
-/// TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_LINEAR_TIMEOUTS, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP.
-/// What cannot be carried over: registrations with epoll(7), attached BPF programs, TCP_MD5SIG and TCP_AO keys, IP options
-/// and extension headers, the owner of O_ASYNC's signals, and duplicates of the descriptor, which keep the old socket. An
-/// option that may not be set again (for want of CAP_NET_ADMIN, say) makes the call fail with EPERM.
+/// The first port is named on the caller's socket. If its connection exists already, the socket is spent: a bound
+/// socket cannot be unbound. A fresh one takes its place under the same number (dup3(2)). It has the old one's domain,
+/// file status flags and close-on-exec flag, and these options where they are not the default: SO_BINDTODEVICE,
+/// SO_BROADCAST, SO_BUSY_POLL, SO_DEBUG, SO_DONTROUTE, SO_INCOMING_CPU, SO_KEEPALIVE, SO_LINGER, SO_MARK,
+/// SO_MAX_PACING_RATE, SO_OOBINLINE, SO_PRIORITY, SO_RCVBUF, SO_RCVLOWAT, SO_RCVTIMEO, SO_REUSEADDR, SO_REUSEPORT,
+/// SO_SNDBUF, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_ZEROCOPY, IP_BIND_ADDRESS_NO_PORT, IP_FREEBIND,
+/// IP_LOCAL_PORT_RANGE, IP_MINTTL, IP_MTU_DISCOVER, IP_RECVERR, IP_TOS, IP_TRANSPARENT, IP_TTL, IP_UNICAST_IF,
+/// IPV6_AUTOFLOWLABEL, IPV6_FREEBIND, IPV6_MINHOPCOUNT, IPV6_MTU_DISCOVER, IPV6_TCLASS, IPV6_TRANSPARENT,
+/// IPV6_UNICAST_HOPS, IPV6_UNICAST_IF, IPV6_V6ONLY, TCP_CONGESTION, TCP_CORK, TCP_DEFER_ACCEPT, TCP_FASTOPEN,
+/// TCP_FASTOPEN_CONNECT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_LINGER2, TCP_MAXSEG, TCP_NODELAY,
+/// TCP_NOTSENT_LOWAT, TCP_SAVE_SYN, TCP_SYNCNT, TCP_THIN_LINEAR_TIMEOUTS, TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP. Not
+/// carried over are registrations with epoll(7), attached BPF programs, TCP_MD5SIG and TCP_AO keys, IP options and
+/// extension headers, and the owner of O_ASYNC's signals. Duplicates of the descriptor keep the old socket. An option
+/// that may not be set again (without CAP_NET_ADMIN, say) makes the call fail with EPERM.
 ///
 /// The call is async-signal-safe, as connect(2) is: it waits for no lock, allocates nothing, and uses at most 8 KiB of
-/// stack. It may be made from any thread. It blocks if and only if connect(2) would, and connects once: a blocking call that
-/// a signal interrupts returns EINTR, and the connection goes on.
+/// stack. Any thread may make it. It blocks if and only if connect(2) would, and connects once: when a signal
+/// interrupts a blocking call it returns EINTR, and the connection goes on.
 ///
-/// report may be NULL. On failure fd is still a socket of the same kind: EADDRNOTAVAIL when no port can be had. It has a
-/// port only if the caller chose one, and an address that it was bound to is still bound. There are two exceptions. One
-/// descriptor has to be free for an exchange; if there is none, errno is EMFILE, and the socket may be bound to the port
-/// that was named last. And a non-blocking connection that fails after EINPROGRESS keeps a port that was named for it. fd
-/// stays the caller's.
+/// report may be NULL. On failure fd is still a socket of the same kind, with the address that it was bound to, and
+/// with a port only if the caller chose one. EADDRNOTAVAIL says that no port was found. There are two exceptions. The
+/// exchange needs one free descriptor: without it errno is EMFILE, and the socket may be bound to the port that was
+/// named last. And a non-blocking connection that fails after EINPROGRESS keeps a port that was named for it. fd stays
+/// the caller's.
 ///
 /// # Safety
 ///
@@ -459,16 +460,17 @@ pub unsafe extern "C" fn ic_listener_connect(
     }
 }
 
-/// Counts who holds the TCP ports that the options allow, at any time: for a monitor, for a log line, for an operator.
-/// It binds nothing and disturbs nobody.
+/// Counts who holds the TCP ports that the options allow: for a monitor, for a log line, for an operator. It binds
+/// nothing and disturbs no socket.
 ///
-/// Only sockets are counted that keep a listener from the address in the options; from the wildcard all of them do.
-/// options may be NULL, which stands for the defaults; backlog and listen_retries are checked and not used. census is
-/// filled on success and on failure, unless its size is wrong.
+/// It counts the sockets that keep a listener from the address in the options; from the wildcard all of them do.
+/// options is NULL for the defaults; backlog and listen_retries are checked and not used. census is filled on success
+/// and on failure, unless its size is wrong.
 ///
-/// The call takes about as long as one that finds no port in that range, and stops after half a second of CPU time. It
-/// never waits for anything. It maps 96 KiB of memory meanwhile, has one descriptor open at a time, and does not call
-/// malloc(3). Where sock_diag is a module of the kernel that is not loaded, the first call loads it, as ss(8) does.
+/// The call takes about as long as one that finds no port in that range, or two to three times as long where /proc is
+/// the source. It stops after half a second of CPU time, and never waits. It maps 96 KiB of memory meanwhile, has one
+/// descriptor open at a time, and does not call malloc(3). Where sock_diag is a kernel module that is not loaded, the
+/// first call loads it, as ss(8) does.
 ///
 /// Returns 0, or -1 with errno:
 ///   EINVAL  census is NULL or has a wrong size, or an option cannot be used
@@ -509,7 +511,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
     finish(filled.error)
 }
 
-/// The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL; an unknown
+/// The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL: an unknown
 /// number gives "unknown". The string is a constant.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
@@ -517,8 +519,8 @@ pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
     name.map_or(c"unknown".as_ptr(), |name| name.as_ptr())
 }
 
-/// The version of the library that is linked, such as "1.2.3"; IC_LISTENER_VERSION is the one of the header. The string is a
-/// constant.
+/// The version of the library that is linked, such as "1.2.3"; IC_LISTENER_VERSION is that of the header. The string is
+/// a constant.
 #[unsafe(no_mangle)]
 pub extern "C" fn ic_listener_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
@@ -565,8 +567,8 @@ unsafe fn open(
     unsafe { run(report, act) }
 }
 
-/// The body of the three drop-in calls: the system call by way of `by_strategy`, or as it is where the arguments are such
-/// that only the kernel can say what is wrong with them.
+/// The body of the three drop-in calls: the system call by way of `by_strategy`, or as it is where the arguments are
+/// such that only the kernel can say what is wrong with them.
 ///
 /// # Safety
 ///
@@ -740,9 +742,9 @@ fn finish(errno: c_int) -> c_int {
 
 /// Keeps a panic, which is a bug of this library and is caught, from writing to standard error.
 ///
-/// The C library does it when it is loaded: it replaces the default hook of the copy of the Rust runtime that it brings along.
-/// That takes a lock, which a signal handler must not wait for, and writes to memory, which costs a forked child a page to
-/// copy. A Rust program that links the rlib keeps the hook it has.
+/// The C library does it when it is loaded: it replaces the default hook of the copy of the Rust runtime that it brings
+/// along. That takes a lock, which a signal handler must not wait for, and writes to memory, which costs a forked child
+/// a page to copy. A Rust program that links the rlib keeps the hook it has.
 #[cfg(ic_listener_c_library)]
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -805,8 +807,8 @@ const REPORT_SIZE_0_1: usize = offset_of!(IcListenerReport, message) + IC_LISTEN
 ///
 /// # Safety
 ///
-/// `from` points to a struct that begins with its size, a size_t, which is at least `least` or is really there to be read.
-/// Zeros are a valid T.
+/// `from` points to a struct that begins with its size, a size_t, which is at least `least` or is really there to be
+/// read. Zeros are a valid T.
 unsafe fn read_sized<T>(from: *const T, least: usize) -> Option<T> {
     // SAFETY: the caller's promise for the size.
     let size = unsafe { from.cast::<usize>().read() };

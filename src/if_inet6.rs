@@ -1,4 +1,4 @@
-//! Why an IPv6 address that somebody sees on this host cannot be bound. Asked only when a call has failed for it.
+//! Why an IPv6 address of this host cannot be bound. Asked only when a call has failed.
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +16,7 @@ pub(crate) struct Absent {
     seen: Option<Seen>,
 }
 
-/// What the host has to do with the address all the same.
+/// What the host has to do with the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// Whether another host has it is still being found out.
@@ -38,7 +38,8 @@ impl Absent {
             return;
         };
         self.interface = sys::interface_name(address.scope_id());
-        // Not /proc/net, which is that of the process's first thread: another thread may be in another network namespace.
+        // Not /proc/net, which is that of the process's first thread: another thread may be in another network
+        // namespace.
         let Ok(file) = File::open("/proc/thread-self/net/if_inet6") else {
             return;
         };
@@ -80,8 +81,8 @@ impl fmt::Display for Absent {
     }
 }
 
-/// A line of /proc/net/if_inet6: address, index of the interface, prefix length, scope, flags, name of the interface; all
-/// numbers in hexadecimal (`if6_seq_show`).
+/// A line of /proc/net/if_inet6: address, index of the interface, prefix length, scope, flags, name of the interface;
+/// all numbers in hexadecimal (`if6_seq_show`).
 struct Line {
     address: Ipv6Addr,
     index: u32,

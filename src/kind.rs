@@ -1,7 +1,8 @@
 //! Another socket of the same kind, under the same number.
 //!
-//! A bound socket cannot be unbound. When its port turns out to be of no use, a fresh socket takes its place: the caller of
-//! the library keeps its file descriptor, and does not notice. What [`CARRIED`] names goes over to the fresh one.
+//! A bound socket cannot be unbound. When its port turns out to be of no use, a fresh socket takes its place: the
+//! caller of the library keeps its file descriptor, and does not notice. What [`CARRIED`] names goes over to the fresh
+//! one.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -81,8 +82,8 @@ const IPV6_MINHOPCOUNT: c_int = 73;
 const IPV6_UNICAST_IF: c_int = 76;
 const TCP_NOTSENT_LOWAT: c_int = 25;
 
-/// What a fresh socket has to be like. The values of its options stay in the socket that it replaces: copies of them would
-/// take more stack than a small thread has.
+/// What a fresh socket has to be like. The values of its options stay in the socket that it replaces: copies of them
+/// would take more stack than a small thread has.
 pub(crate) struct Kind {
     domain: Domain,
     status_flags: c_int,
@@ -114,7 +115,8 @@ impl Kind {
         Ok(kind)
     }
 
-    /// Puts a fresh socket of this kind under the number of `place`, whose socket is closed. That one is of this kind, too.
+    /// Puts a fresh socket of this kind under the number of `place`, whose socket is closed. That one is of this kind,
+    /// too.
     pub(crate) fn replace(&self, place: BorrowedFd<'_>) -> Result<(), Failure> {
         let fresh = self.plain()?;
         for (index, &(level, name)) in CARRIED.iter().enumerate() {
@@ -145,7 +147,8 @@ impl Kind {
     }
 }
 
-/// Sets an option, the size of a buffer also above net.core.wmem_max or rmem_max: the caller may have had the privilege.
+/// Sets an option, the size of a buffer also above net.core.wmem_max or rmem_max: the caller may have had the
+/// privilege.
 fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &OptionValue) -> io::Result<()> {
     let forced = beyond_the_limit(level, name);
     if forced.is_some_and(|forced| sys::set_option(socket, level, forced, value).is_ok()) {
@@ -154,8 +157,8 @@ fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &OptionValue) -
     sys::set_option(socket, level, name, value)
 }
 
-/// The option that sets a buffer's size above net.core.wmem_max or rmem_max, where privilege allows it: the caller may have
-/// used it.
+/// The option that sets a buffer's size above net.core.wmem_max or rmem_max, where privilege allows it: the caller may
+/// have used it.
 fn beyond_the_limit(level: c_int, name: c_int) -> Option<c_int> {
     match (level, name) {
         (SOL_SOCKET, libc::SO_SNDBUF) => Some(libc::SO_SNDBUFFORCE),

@@ -1,10 +1,10 @@
 //! Interconnect listener ports for database backends.
 //!
-//! A backend that takes part in a distributed query needs a listener on a port of the host's ephemeral range that nobody
-//! else has. Asking the kernel for one (bind() to port 0) fails as soon as TIME_WAIT and outgoing connections fill the
-//! range, although most of those ports could be listened on; this library finds them. While one port of the range can be
-//! listened on the caller gets it, and when none can, the error says why. How it goes about it, and what it costs, is
-//! described in `src/strategy.rs`.
+//! A backend that takes part in a distributed query needs a listener on a port of the host's ephemeral range that no
+//! other socket has. Asking the kernel for one (bind() to port 0) fails as soon as TIME_WAIT and outgoing connections
+//! fill the range, although most of those ports could be listened on; this library finds them. While one port of the
+//! range can be listened on the caller gets it, and when none can, the error says why. How it goes about it, and what
+//! it costs, is described in `src/strategy.rs`.
 //!
 //! C programs use `include/ic_listener.h`; Rust programs use this:
 //!
@@ -21,9 +21,9 @@
 //!
 //! # Threads, processes, signals
 //!
-//! Every function may be called from any thread and from a forked child, any number of times. Nothing here blocks, sleeps,
-//! prints, starts threads, installs signal handlers or reads the environment. Sockets are non-blocking and close-on-exec;
-//! a forked child inherits them as it does any other.
+//! Every function may be called from any thread and from a forked child, any number of times. Nothing here blocks,
+//! sleeps, prints, starts threads, installs signal handlers or reads the environment. Sockets are non-blocking and
+//! close-on-exec; a forked child inherits them as it does any other.
 
 #![deny(unsafe_code)]
 

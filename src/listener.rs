@@ -42,9 +42,9 @@ pub(crate) fn tcp_listener(
 
 /// A UDP socket that is alone on a port of `named`, or else of the host's range.
 ///
-/// The kernel's own search for UDP finds every free port, and costs little in a full range (`udp_lib_get_port` has a bitmap),
-/// so ports are named only where the caller names them, or where port 0 is forbidden. SO_REUSEADDR is never set: with it the
-/// kernel gives one UDP port to several sockets and each datagram to one of them.
+/// The kernel's own search for UDP finds every free port, and costs little in a full range (`udp_lib_get_port` has a
+/// bitmap), so ports are named only where the caller names them, or where port 0 is forbidden. SO_REUSEADDR is never
+/// set: with it the kernel gives one UDP port to several sockets and each datagram to one of them.
 pub(crate) fn udp_socket(address: LocalAddress, named: Option<Range>, attempts: &mut Attempts) -> Result<Won, Failure> {
     on_first_family(address, Purpose::Datagrams, attempts, |address, attempts| {
         let won = match named {
@@ -102,9 +102,9 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
     Ok(None)
 }
 
-/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a policy forbids all
-/// of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the family: two processes
-/// would end up on one port number.
+/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a policy
+/// forbids all of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the
+/// family: two processes would end up on one port number.
 #[inline(always)]
 fn on_first_family(
     address: LocalAddress,

@@ -24,7 +24,8 @@ pub const DEFAULT_BACKLOG: i32 = 128;
 /// processes that start at one moment on 64 ports in TIME_WAIT, none lost more than one, in 1,000 rounds (Linux 6.18).
 pub const DEFAULT_LISTEN_RETRIES: u32 = 256;
 
-/// What a listener should be like. The default: the wildcard address, a port of the host's ephemeral range, backlog 128.
+/// What a listener should be like. The default: the wildcard address, a port of the host's ephemeral range, backlog
+/// 128.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options<'a> {
@@ -64,8 +65,8 @@ impl<'a> Options<'a> {
         Self::default()
     }
 
-    /// Listens on one numeric address of the host instead of the wildcard: IPv4, IPv6, IPv4-mapped, or link-local IPv6 with
-    /// its scope (`fe80::1%eth0`, `fe80::1%2`). Names are not resolved.
+    /// Listens on one numeric address of the host instead of the wildcard: IPv4, IPv6, IPv4-mapped, or link-local IPv6
+    /// with its scope (`fe80::1%eth0`, `fe80::1%2`). Names are not resolved.
     pub fn address(self, address: &'a str) -> Self {
         self.address_bytes(address.as_bytes())
     }
@@ -95,16 +96,15 @@ impl<'a> Options<'a> {
 
     /// Opens a TCP listener.
     ///
-    /// The socket is non-blocking, close-on-exec, listening, and alone on its port. SO_REUSEADDR is set on it, so that the
-    /// TIME_WAITs of the connections it accepts can be taken by later listeners. The wildcard is one IPv6 socket that takes
-    /// IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has no IPv6.
+    /// The socket is non-blocking, close-on-exec, listening, and alone on its port. SO_REUSEADDR is set on it, so that
+    /// the TIME_WAITs of the connections it accepts can be taken by later listeners. The wildcard is one IPv6 socket
+    /// that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has no IPv6.
     ///
     /// # Errors
     ///
-    /// EADDRINUSE when no port can be had (the step is `listen` when any port was lost to another starter, else
-    /// `bind`), EACCES when all ports were refused for want of privilege, EADDRNOTAVAIL when the address is not one of
-    /// this host's, EINVAL for options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report,
-    /// such as EMFILE.
+    /// EADDRINUSE when no port is left (the step is `listen` when a port was lost to another listener, else `bind`),
+    /// EACCES when all ports are forbidden, EADDRNOTAVAIL when the address is not one of this host's, EINVAL for
+    /// options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report, such as EMFILE.
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
         opened(|attempts| self.win_tcp(attempts))
     }
@@ -137,7 +137,7 @@ impl<'a> Options<'a> {
     ///
     /// It takes about as long as a call that finds no port, and stops after half a second of CPU time. It maps 96 KiB
     /// meanwhile.
-    /// Nothing is bound, and nobody is disturbed.
+    /// Nothing is bound, and no socket is disturbed.
     ///
     /// # Errors
     ///
@@ -209,13 +209,13 @@ pub fn setup_listener() -> Result<Opened<TcpListener>, Error> {
 /// Lets listeners take the port of an outgoing TCP connection, while it is in use and in TIME_WAIT, by setting
 /// SO_REUSEADDR on it; before or after connect().
 ///
-/// Measured on Linux 5.10 to 7.3: a port whose connections all have the option can be bound by number with it and listened
-/// on; one without it on the port, and nobody can. The connections themselves do not notice.
+/// Measured on Linux 5.10 to 7.3: a port whose connections all have the option can be bound by number with it and
+/// listened on; with one that does not, it cannot. The connections themselves do not notice.
 ///
 /// # Errors
 ///
-/// EPROTOTYPE when the socket is not a stream socket (a UDP port that may be shared loses datagrams), and what getsockopt(2)
-/// and setsockopt(2) report: EBADF, ENOTSOCK.
+/// EPROTOTYPE when the socket is not a stream socket (a UDP port that may be shared loses datagrams), and what
+/// getsockopt(2) and setsockopt(2) report: EBADF, ENOTSOCK.
 pub fn share_port(socket: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(socket);
     if socket.r#type()? != Type::STREAM {

@@ -1,10 +1,10 @@
 //! The order in which one caller tries the ports of a range.
 //!
 //! Three things are asked of it. Callers that start at the same moment must not follow each other from port to port, so
-//! both the first port and the stride are drawn per call. The kernel's parity habit is kept: bind() to port 0 prefers the
-//! odd offsets of the range and connect() the even ones (`inet_csk_find_open_port`, `__inet_hash_connect`), and so do we
-//! prefer the odd ones. And the order takes constant memory: a stride that shares no factor with the number of ports
-//! visits each of them once.
+//! both the first port and the stride are drawn per call. The kernel's parity habit is kept: bind() to port 0 prefers
+//! the odd offsets of the range and connect() the even ones (`inet_csk_find_open_port`, `__inet_hash_connect`), and so
+//! do we prefer the odd ones. And the order takes constant memory: a stride that shares no factor with the number of
+//! ports visits each of them once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,10 +13,10 @@ use crate::sys;
 
 /// How many ports of one parity are tried before the other parity has its turn.
 ///
-/// Odd offsets first keeps listeners out of the way of outgoing connections. But a host may have all its odd ports taken
-/// (bind() to port 0 takes them first, and leaves them in TIME_WAIT) and every even one free. Trying all odd ones would
-/// cost 14,116 refusals there, and 32 made such a call six times as slow as a quiet one; 8 make it twice as slow, and while
-/// every second odd port is free only one call in 250 ever looks at an even one.
+/// Odd offsets first keeps listeners out of the way of outgoing connections. But a host may have all its odd ports
+/// taken (bind() to port 0 takes them first, and leaves them in TIME_WAIT) and every even one free. Trying all odd ones
+/// would cost 14,116 refusals there, and 32 made such a call six times as slow as a quiet one; 8 make it twice as slow,
+/// and while every second odd port is free only one call in 250 ever looks at an even one.
 const PARITY_BLOCK: u32 = 8;
 
 /// An endless walk over the ports of a range, reserved ones left out: each port once, then all again in the same order.
@@ -147,9 +147,9 @@ impl Randoms {
         Self(mix(nanoseconds) ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64))
     }
 
-    /// Makes them differ also where the clock ticks in milliseconds: or else children of one parent would follow each other
-    /// from port to port. A call that wins its first port is spared this. getpid(2) is a system call, and the counter, in a
-    /// forked child, a page to copy.
+    /// Makes them differ also where the clock ticks in milliseconds: or else children of one parent would follow each
+    /// other from port to port. A call that wins its first port is spared this. getpid(2) is a system call, and the
+    /// counter, in a forked child, a page to copy.
     pub(crate) fn tell_apart(&mut self) {
         static CALLS: AtomicU32 = AtomicU32::new(0);
         self.add(std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
@@ -165,8 +165,8 @@ impl Randoms {
     }
 }
 
-/// A part of the range that is `width` wide, or all of a smaller range, at a place drawn by `random`. It begins at an even
-/// offset, so that the kernel's own search in it keeps to its parities.
+/// A part of the range that is `width` wide, or all of a smaller range, at a place drawn by `random`. It begins at an
+/// even offset, so that the kernel's own search in it keeps to its parities.
 pub(crate) fn window(range: Range, width: u32, random: u64) -> Range {
     let slots = (range.span().saturating_sub(width) / 2) + 1;
     let first = 2 * below(random as u32, slots);

@@ -51,8 +51,8 @@ impl Range {
 /// What a socket of this host most probably may use, without a look at /proc: the range that was read last in this
 /// process, or else Linux's default. None when that is known to be wrong.
 ///
-/// It is never trusted. The kernel checks every port that is asked for through it, so that it may be as old as it likes, or
-/// another network namespace's.
+/// It is never trusted. The kernel checks every port that is asked for through it, so that it may be as old as it
+/// likes, or another network namespace's.
 pub(crate) fn believed_host_range() -> Option<Range> {
     match BELIEVED.load(Ordering::Relaxed) {
         NOT_READ => Some(LINUX_DEFAULT),
@@ -164,8 +164,8 @@ fn read_reserved() -> Result<Option<PortSet>, Unreadable> {
     let mut text = [0; 512];
     let list = match read_once(RESERVED_FILE, &mut text) {
         Ok(list) => list,
-        // Before Linux 4.3 or so the list exists in the host's first network namespace only. Nobody can obey it elsewhere,
-        // and a runtime that hides the file leaves it there.
+        // Before Linux 4.3 or so the list exists in the host's first network namespace only. Nobody can obey it
+        // elsewhere, and a runtime that hides the file leaves it there.
         Err(Unreadable { errno: libc::ENOENT, .. }) => return Ok(None),
         Err(unreadable) => return Err(unreadable),
     };
@@ -189,13 +189,13 @@ fn errno_of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// One bit for each port: 8 KiB whatever the list looks like. It is neither on the stack, which may be a signal handler's,
-/// nor on the heap, where a signal handler must not go.
+/// One bit for each port: 8 KiB whatever the list looks like. It is neither on the stack, which may be a signal
+/// handler's, nor on the heap, where a signal handler must not go.
 struct PortSet(Pages);
 
 impl PortSet {
-    /// What the kernel's notation lists: `8080,9000-9100`, and a newline. None when it is anything else: cut off at the end
-    /// of the buffer, or empty, as container runtimes leave a file that they hide.
+    /// What the kernel's notation lists: `8080,9000-9100`, and a newline. None when it is anything else: cut off at the
+    /// end of the buffer, or empty, as container runtimes leave a file that they hide.
     fn parse(list: &[u8]) -> Result<Option<Self>, Unreadable> {
         let mut set = Self(pages(usize::from(u16::MAX) / 8 + 1)?);
         Ok(set.insert_list(list).map(|()| set))

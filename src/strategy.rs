@@ -4,43 +4,47 @@
 //!
 //! (c_tests/kernel/kernel_facts.c asks the running kernel for each of them; the functions named are Linux's.)
 //!
-//! * bind() to port 0 hands out only ports that nobody holds in any way, SO_REUSEADDR or not (`inet_csk_find_open_port`).
-//!   A port in TIME_WAIT, or with an outgoing connection on it, has to be asked for by number.
+//! * bind() to port 0 hands out only ports that no socket holds in any way, SO_REUSEADDR or not
+//!   (`inet_csk_find_open_port`). A port in TIME_WAIT, or with an outgoing connection on it, has to be asked for by
+//!   number.
 //! * A socket bound without SO_REUSEADDR has its port to itself from bind() on: its listen() cannot lose it.
-//! * A socket bound with SO_REUSEADDR shares the port with every other holder that set the option, as long as nobody
+//! * A socket bound with SO_REUSEADDR shares the port with every other holder that set the option, as long as none
 //!   listens. The first to listen has it; the listen() of the others fails with EADDRINUSE (`inet_csk_listen_start`).
-//! * While a socket listens, nobody else can bind its port on an overlapping address, whatever options they set.
-//! * connect() shares ports among connections to different destinations, but passes over every port that somebody bound:
+//! * While a socket listens, no other can bind its port on an overlapping address, whatever options they set.
+//! * connect() shares ports among connections to different destinations, but passes over every port that was bound,
 //!   also those that listeners left in TIME_WAIT (`__inet_hash_connect`). Named, they can be connected from.
-//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 and connect() look at a window of the host's range only, and
-//!   pass over its reserved ports. A window that lies outside the range is ignored.
+//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 and connect() look at a window of the host's range only,
+//!   and pass over its reserved ports. A window that lies outside the range is ignored.
 //!
 //! # The plan for a listener
 //!
-//! 1. **Search exclusively.** The kernel looks for a port that nobody holds: first at a port drawn at random, where most
-//!    calls end, then at a few more, then in windows. Nobody can race us on a port we get this way, and we take it from
-//!    nobody: a program that has bound a port and is about to listen on it keeps it. Once we listen, SO_REUSEADDR is set
-//!    after all; accepted connections inherit it, and the TIME_WAITs they leave can then be taken by the next listener.
-//!    The windows are drawn from the range that was seen last, or Linux's default. Whether that is right, the kernel says:
-//!    it gives the port that was asked for, or one of its own range. So nothing is read from /proc on this way.
+//! 1. **Search exclusively.** The kernel looks for a port that no socket holds: first at a port drawn at random, where
+//!    most calls end, then at a few more, then in windows. No other socket can take part in such a port, and none loses
+//!    it to us: a program that has bound a port and is about to listen on it keeps it. Once we listen, SO_REUSEADDR is
+//!    set after all; accepted connections inherit it, and the TIME_WAITs they leave can then be taken by the next
+//!    listener. The windows are drawn from the range that was seen last, or Linux's default. Whether that is right, the
+//!    kernel says: it gives the port that was asked for, or one of its own range. So nothing is read from /proc on this
+//!    way.
 //! 2. **Share one port.** When all of those were taken, free ports are rare or gone. One port is asked for with
 //!    SO_REUSEADDR. In a range full of TIME_WAIT that is the end of it.
-//! 3. **Search once more, wider.** It was refused, so the range is full of holders that do not share, and each port that can
-//!    be shared may be one that a neighbour has bound and not yet listened on. A free one is worth a longer search.
-//! 4. **Sweep.** Each port of the range is asked for with SO_REUSEADDR, once: this takes free ports as well, and those in
-//!    TIME_WAIT, and those that only outgoing connections hold, provided their owners set SO_REUSEADDR. When listen() says
-//!    that another socket was first, ours is spent (it stays bound): a fresh one goes on with the next port.
+//! 3. **Search once more, wider.** It was refused, so the range is full of holders that do not share, and each port
+//!    that can be shared may be one that a neighbour has bound and not yet listened on. A free one is worth a longer
+//!    search.
+//! 4. **Sweep.** Each port of the range is asked for with SO_REUSEADDR, once: this takes free ports as well, and those
+//!    in TIME_WAIT, and those that only outgoing connections hold, provided their owners set SO_REUSEADDR. When
+//!    listen() is lost to another socket, ours is spent (it stays bound): a fresh one goes on with the next port.
 //! 5. **Look again** at the ports whose listen() was lost. The kernel marks a socket as listening before it looks for
-//!    others, so two starters can refuse each other and leave the port to nobody. In a small range, look again at all:
+//!    others, so two starters can refuse each other, and neither has the port. In a small range, look again at all:
 //!    a socket that held a port for a moment may be gone.
 //! 6. Give up, and say what was found.
 //!
-//! Before Linux 6.3, where only port 0 is forbidden, and in a range the caller named, step 1 names single ports and step 3
-//! does not exist. Where the host's range cannot be read, ports cannot be named; then the kernel picks, with and without
-//! SO_REUSEADDR. Where everything but port 0 is forbidden (Landlock, a cgroup's program), step 1 has asked for it already.
+//! Before Linux 6.3, where only port 0 is forbidden, and in a range the caller named, step 1 names single ports and
+//! step 3 does not exist. Where the host's range cannot be read, ports cannot be named; then the kernel picks, with and
+//! without SO_REUSEADDR. Where everything but port 0 is forbidden (Landlock, a cgroup's program), step 1 has asked for
+//! it already.
 //!
-//! A connection ([`crate::drop_in`]) has no step 1 to 3. Its connect() is tried first; then the sweep names ports for it,
-//! and what is lost is not a listen() but a connect(), to a connection that exists.
+//! A connection ([`crate::drop_in`]) has no step 1 to 3. Its connect() is tried first; then the sweep names ports for
+//! it, and what is lost is not a listen() but a connect(), to a connection that exists.
 //!
 //! Why so, with figures, is in docs/why.md.
 
@@ -59,13 +63,13 @@ use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE, OptionValue};
 use crate::{Attempts, PortOrigin};
 
-/// The windows of the first search, in ports, after the first port was refused. Single ports are drawn from all over the
-/// range, which finds a free one where listeners stand in long rows; windows find one where few are free, at half the cost
-/// for each port.
+/// The windows of the first search, in ports, after the first port was refused. Single ports are drawn from all over
+/// the range, which finds a free one where listeners stand in long rows; windows find one where few are free, at half
+/// the cost for each port.
 const FIRST_SEARCH: [u32; 6] = [1, 1, 1, 8, 8, 8];
 
-/// The windows of the wider search: enough to find one free port in a hundred nine times in ten, and in many places, because
-/// a wide window in a row of listeners is all held.
+/// The windows of the wider search: enough to find one free port in a hundred nine times in ten, and in many places,
+/// because a wide window in a row of listeners is all held.
 const WIDER_SEARCH: [u32; 32] = [8; 32];
 
 /// How many ports are named exclusively where there are no windows.
@@ -78,7 +82,7 @@ const SMALL_RANGE: u32 = 64;
 /// outside it: then the range is read, and no more windows are searched in this one.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// After so many refusals for want of privilege and nothing else, port 0 is asked for before the rest.
+/// After so many forbidden ports and nothing else, port 0 is asked for before the rest.
 const ENOUGH_REFUSALS: u32 = 16;
 
 /// How many ports are kept for a second look. More than that are lost only to a crowd of starters in a small range,
@@ -93,8 +97,8 @@ pub(crate) trait Seeker {
     /// The address to bind, whatever its port.
     fn address(&self) -> SocketAddr;
 
-    /// Does with the port what it is wanted for. False when it was lost: another socket listens there, or a connection to
-    /// the same destination exists.
+    /// Does with the port what it is wanted for. False when it was lost: another socket listens there, or a connection
+    /// to the same destination exists.
     fn use_port(&mut self) -> Result<bool, Failure>;
 
     /// Replaces a socket that is bound, and cannot be bound to anything else, by one that is not.
@@ -109,11 +113,11 @@ pub(crate) trait Seeker {
     fn retries(&self) -> u32;
 }
 
-/// Gives the socket a port, of `named` or else of the host's range, and uses it. Says how the port was won, and which it is
-/// where that is known.
+/// Gives the socket a port, of `named` or else of the host's range, and uses it. Says how the port was won, and which
+/// it is where that is known.
 ///
-/// (`#[inline(always)]`, here and where this is called, makes one piece of code of the way of a call that wins its first
-/// port. In a forked child each page of code is a page fault: docs/why.md has the figures.)
+/// (`#[inline(always)]`, here and where this is called, makes one piece of code of the way of a call that wins its
+/// first port. In a forked child each page of code is a page fault: docs/why.md has the figures.)
 #[inline(always)]
 pub(crate) fn win_a_port(
     seeker: &mut impl Seeker,
@@ -267,8 +271,9 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(Some(Search::Taken))
     }
 
-    /// Step 2. Only /proc knows whether a port that was named is reserved, or whether the range is another one by now. It is
-    /// read when the port is ours, and before it is used: most ports that are refused so far are refused here as well.
+    /// Step 2. Only /proc knows whether a port that was named is reserved, or whether the range is another one by now.
+    /// It is read when the port is ours, and before it is used: most ports that are refused so far are refused here as
+    /// well.
     fn share_one(&mut self, range: Range) -> Result<bool, Failure> {
         let port = port_order::single(range, self.randoms.next()).min();
         self.share(true)?;
@@ -287,7 +292,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(false)
     }
 
-    /// Has the kernel look for a port that nobody holds in a window of the host's range.
+    /// Has the kernel look for a free port in a window of the host's range.
     #[inline(always)]
     fn search_in(&mut self, window: Range) -> Result<Search, Failure> {
         if !set_window(&self.seeker.socket(), Some(window)) {
@@ -325,7 +330,7 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(None)
     }
 
-    /// Names a port for the first time, and uses it if it can be had.
+    /// Names a port for the first time, and uses it if it is given.
     fn ask_for(&mut self, port: u16) -> Result<bool, Failure> {
         let answer = self.bind(port)?;
         self.attempts.count(answer);
@@ -435,8 +440,8 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(None)
     }
 
-    /// The host's ports that may be named. What is missing for a moment is asked for twice, the second time with the socket's
-    /// own descriptor to spare. An error of the seeker's is the outer one.
+    /// The host's ports that may be named. What is missing for a moment is asked for twice, the second time with the
+    /// socket's own descriptor to spare. An error of the seeker's is the outer one.
     fn host_ports(&mut self) -> Result<Result<Ports, Unreadable>, Failure> {
         match read_host_ports() {
             Err(unreadable) if unreadable.is_momentary() => {
@@ -487,7 +492,8 @@ fn read_host_ports() -> Result<Ports, Unreadable> {
     port_range::read_host_range().and_then(Ports::not_reserved)
 }
 
-/// Asks for a port. Unless [`is_bound`] says otherwise, a socket that was refused is as it was, and can ask for another one.
+/// Asks for a port. Unless [`is_bound`] says otherwise, a socket that was refused is as it was, and can ask for another
+/// one.
 pub(crate) fn bind(socket: &SockRef<'_>, mut address: SocketAddr, port: u16) -> Result<Answer, Failure> {
     address.set_port(port);
     socket.bind(&SockAddr::from(address)).map_or_else(|error| refusal(error, address), |()| Ok(Answer::Ours))
@@ -519,8 +525,8 @@ pub(crate) fn listen(socket: &SockRef<'_>, backlog: i32) -> Result<bool, Failure
 /// The port number by which bind() is asked to pick one.
 pub(crate) const PICK: u16 = 0;
 
-/// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot do
-/// that.
+/// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot
+/// do that.
 pub(crate) fn set_window(socket: &SockRef<'_>, window: Option<Range>) -> bool {
     let ends = window.map_or(0, |window| u32::from(window.max()) << 16 | u32::from(window.min()));
     sys::set_option(socket.as_fd(), libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &OptionValue::number(ends)).is_ok()
@@ -545,8 +551,8 @@ pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
     Ok(port)
 }
 
-/// Whether the socket has a port, or may have, although bind() refused it: Linux 5.10 to 5.16 leave it bound when a cgroup's program
-/// forbids the port afterwards (BPF_CGROUP_INET4_POST_BIND).
+/// Whether the socket has a port, or may have, although bind() refused it: Linux 5.10 to 5.16 leave it bound when a
+/// cgroup's program forbids the port afterwards (BPF_CGROUP_INET4_POST_BIND).
 pub(crate) fn is_bound(socket: &SockRef<'_>) -> bool {
     !socket.local_addr().is_ok_and(|address| address.as_socket().is_some_and(|address| address.port() == PICK))
 }
@@ -561,8 +567,8 @@ fn no_port(attempts: &Attempts) -> Failure {
     Failure::no_port(step, if privilege_is_missing { libc::EACCES } else { libc::EADDRINUSE })
 }
 
-/// The ports that are looked at again, in the order they came in; the oldest are forgotten. With each goes whether it was
-/// in use, and not lost.
+/// The ports that are looked at again, in the order they came in; the oldest are forgotten. With each goes whether it
+/// was in use, and not lost.
 struct SecondLook {
     kept: [(u16, bool); KEPT_FOR_A_SECOND_LOOK],
     oldest: usize,

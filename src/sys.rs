@@ -1,5 +1,5 @@
-//! What neither std nor socket2 can do: errno, the index of a network interface, any socket option as bytes, a socket under
-//! the number of another one, and memory that is not on the heap.
+//! What neither std nor socket2 can do: errno, the index of a network interface, any socket option as bytes, a socket
+//! under the number of another one, and memory that is not on the heap.
 
 use std::ffi::{CStr, c_int};
 use std::fmt::{self, Write};
@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-/// The ports that bind() to port 0 and connect() choose from (Linux 6.3), as a lower and an upper end in one word; 0 is the
-/// host's range. ip(7). Not in the libc crate.
+/// The ports that bind() to port 0 and connect() choose from (Linux 6.3), as a lower and an upper end in one word; 0 is
+/// the host's range. ip(7). Not in the libc crate.
 pub(crate) const IP_LOCAL_PORT_RANGE: c_int = 51;
 
 /// Room for every option this library carries from one socket to another.
@@ -136,8 +136,8 @@ impl Drop for Pages {
 
 /// The index of the interface of that name in this thread's network namespace: if_nametoindex(3).
 ///
-/// None may also mean that the look-up failed: glibc opens a socket for it, and leaves an errno that says something else
-/// when it could not (ENOENT instead of EMFILE, seen in 2.36).
+/// None may also mean that the look-up failed: glibc opens a socket for it, and leaves an errno that says something
+/// else when it could not (ENOENT instead of EMFILE, seen in 2.36).
 pub(crate) fn interface_index(name: &CStr) -> Option<u32> {
     // SAFETY: the argument is a terminated string that outlives the call, and the function keeps no pointer to it.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
@@ -199,7 +199,8 @@ pub(crate) fn clock_nanoseconds() -> u64 {
 /// The CPU time that the calling thread has used so far.
 pub(crate) fn thread_cpu_time() -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has this clock since 2.6.12.
+    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has this clock since
+    // 2.6.12.
     let time = unsafe {
         libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
         time.assume_init()

@@ -1,5 +1,5 @@
-//! The layout of what crosses the C ABI. `c_tests/contract/layout.c` says the same from the C side; a change of either is
-//! another ABI, and needs a struct that grows at its end and a library that knows both sizes.
+//! The layout of what crosses the C ABI. `c_tests/contract/layout.c` says the same from the C side; a change of either
+//! is another ABI, and needs a struct that grows at its end and a library that knows both sizes.
 
 use std::mem::{align_of, offset_of, size_of};
 

@@ -1,5 +1,5 @@
-//! What the groups of cases share: how much is measured, and how it is reported to the program that started them, by one
-//! line of JSON for each event.
+//! What the groups of cases share: how much is measured, and how it is reported to the program that started them, by
+//! one line of JSON for each event.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -115,8 +115,9 @@ fn count_system_calls(contenders: &[Contender], tallies: &[Tally]) -> io::Result
         let start = Instant::now();
         for round in 0..ROUNDS {
             for (index, contender) in contenders.iter().enumerate() {
-                // The range is read by one call in many; the first call of this process is not the one to count. A call that
-                // is bound to fail makes so many system calls, each of them stopped twice, that two more do not show.
+                // The range is read by one call in many; the first call of this process is not the one to count. A call
+                // that is bound to fail makes so many system calls, each of them stopped twice, that two more do not
+                // show.
                 if round == 0 && contender.role == Role::IcListener && tallies[index].succeeded() > 0 {
                     drop(contender.open());
                 }

@@ -59,8 +59,8 @@ pub fn run(group: &str, quick: bool) -> io::Result<()> {
     act(&Bench::new(quick))
 }
 
-/// Whether what follows measures what it says: every contender gives a socket that has the port it says, and, TCP, listens;
-/// and the allocations of the static library are seen.
+/// Whether what follows measures what it says: every contender gives a socket that has the port it says, and, TCP,
+/// listens; and the allocations of the static library are seen.
 fn self_check(bench: &Bench) -> io::Result<()> {
     bench.begin("self-check", 1);
     let many_ports: Vec<String> = DEFAULT_RANGE.step_by(3).take(1000).map(|port| port.to_string()).collect();
@@ -206,8 +206,8 @@ fn udp_held(bench: &Bench) -> io::Result<()> {
     Ok(())
 }
 
-/// The first call of a process: a backend makes one. It is forked, from a process that has never called, so that whatever
-/// is read or loaded once is paid here.
+/// The first call of a process: a backend makes one. It is forked, from a process that has never called, so that
+/// whatever is read or loaded once is paid here.
 fn fresh_process(bench: &Bench) -> io::Result<()> {
     let title = "one call in a fresh process";
     let rounds = bench.choose(200, 3_000);

@@ -1,5 +1,5 @@
-//! Several processes take ports until there is none left. The contenders come one after the other here, each on an empty
-//! range.
+//! Several processes take ports until there is none left. The contenders come one after the other here, each on an
+//! empty range.
 
 use std::collections::HashSet;
 use std::io::{self, PipeWriter, Read, Write};

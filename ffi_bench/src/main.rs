@@ -1,8 +1,8 @@
 //! Measures ic_listener against what it replaces, through the C ABI of its static library.
 //!
-//! `ffi_bench [--quick] [--only GROUP]... DIRECTORY` measures, shows a table, writes JSON and figures into the directory,
-//! and fails when a target is missed. It starts itself for each group of cases (`case GROUP`), so that each has a process
-//! and a network namespace of its own, and for the processes that hold sockets (`hold tcp|udp`).
+//! `ffi_bench [--quick] [--only GROUP]... DIRECTORY` measures, shows a table, writes JSON and figures into the
+//! directory, and fails when a target is missed. It starts itself for each group of cases (`case GROUP`), so that each
+//! has a process and a network namespace of its own, and for the processes that hold sockets (`hold tcp|udp`).
 //!
 //! `ffi_bench --draw DIRECTORY` draws the figures from the JSON that is there, and measures nothing.
 

@@ -51,8 +51,9 @@ pub struct Plan {
 const WORK: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(2);
 
-/// The order in which contenders take their turns: shuffled anew for every round. What comes right before a call decides how
-/// warm the caches are for it; with a fixed or a rotating order that would be the same contender's work every time.
+/// The order in which contenders take their turns: shuffled anew for every round. What comes right before a call
+/// decides how warm the caches are for it; with a fixed or a rotating order that would be the same contender's work
+/// every time.
 pub struct Turns {
     random: fastrand::Rng,
     order: Vec<usize>,

@@ -15,7 +15,8 @@ use crate::processes::{die_with_parent, open_files_limit};
 /// Files that a holder needs beside the sockets.
 const SPARE_FILES: usize = 64;
 
-/// Helper processes that hold sockets as long as this lives. One process may not have as many files as a range has ports.
+/// Helper processes that hold sockets as long as this lives. One process may not have as many files as a range has
+/// ports.
 pub struct Holders(Vec<Holder>);
 
 struct Holder {

@@ -1,5 +1,5 @@
-//! How many system calls a listener takes: counted with ptrace(2), in runs of their own, because each stop costs more than
-//! the call that is counted.
+//! How many system calls a listener takes: counted with ptrace(2), in runs of their own, because each stop costs more
+//! than the call that is counted.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,5 +1,5 @@
-//! What the acquisition strategy has to reach, and whether it does. All of it is counts, and ratios within one run: a limit
-//! in microseconds would judge the machine.
+//! What the acquisition strategy has to reach, and whether it does. All of it is counts, and ratios within one run: a
+//! limit in microseconds would judge the machine.
 
 use crate::results::{CaseResult, ContenderResult, Fill};
 

@@ -1,5 +1,5 @@
-//! Generates the C header from `src/ffi.rs`: `make header` puts it into `include/`, where it is committed. A package of its own,
-//! so that nobody who builds the library has to compile cbindgen.
+//! Generates the C header from `src/ffi.rs`: `make header` puts it into `include/`, where it is committed. A package of
+//! its own, so that nobody who builds the library has to compile cbindgen.
 //!
 //!     cargo run --package header -- include/ic_listener.h
 
@@ -69,7 +69,8 @@ fn version_macros(manifest: &Path) -> Result<String, Box<dyn Error>> {
     ))
 }
 
-/// Comments as PostgreSQL writes them, and the heading that Rust wants over a function's preconditions in a C reader's words.
+/// Comments as PostgreSQL writes them, and the heading that Rust wants over a function's preconditions in a C reader's
+/// words.
 fn in_c_terms(header: &str) -> String {
     let mut output = String::new();
     let mut lines = header.lines();
@@ -120,8 +121,8 @@ fn comment(indent: &str, lines: &[&str]) -> String {
     comment + indent + " */\n"
 }
 
-/// Joins what was wrapped in the source: lines of running text, and the lines of one item of a list, which are indented more
-/// than its first one. An empty line is a paragraph of its own.
+/// Joins what was wrapped in the source: lines of running text, and the lines of one item of a list, which are indented
+/// more than its first one. An empty line is a paragraph of its own.
 fn paragraphs(lines: &[&str]) -> Vec<String> {
     let mut paragraphs: Vec<String> = Vec::new();
     let mut lines = lines.iter();
@@ -149,7 +150,8 @@ fn paragraphs(lines: &[&str]) -> Vec<String> {
     paragraphs
 }
 
-/// Whether a line with so many spaces in front continues `paragraph`: running text with one, an item with more than it has.
+/// Whether a line with so many spaces in front continues `paragraph`: running text with one, an item with more than it
+/// has.
 fn goes_on(paragraph: &str, spaces: usize) -> bool {
     let first = leading_spaces(paragraph);
     if first == 1 { spaces == 1 } else { spaces > first }
