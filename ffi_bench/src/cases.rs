@@ -1,6 +1,7 @@
 //! What is measured. Each group of cases runs in a process and a network namespace of its own.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use socket2::{SockRef, Type};
@@ -21,7 +22,7 @@ use crate::system_calls::{Count, Traced, marked};
 pub type Group = (&'static str, fn(&Bench) -> io::Result<()>);
 
 /// In this order. The quiet host comes first, because the others are compared with it.
-pub const GROUPS: [Group; 14] = [
+pub const GROUPS: [Group; 15] = [
     ("self_check", self_check),
     ("quiet", quiet),
     ("held_by_bind_0", held_by_bind_0),
@@ -33,6 +34,7 @@ pub const GROUPS: [Group; 14] = [
     ("udp", udp),
     ("udp_held", udp_held),
     ("fresh_process", fresh_process),
+    ("other_range", other_range),
     ("connect_quiet", connecting::quiet),
     ("connect_time_wait", connecting::time_wait),
     ("connect_connected", connecting::connected),
@@ -206,11 +208,38 @@ fn udp_held(bench: &Bench) -> io::Result<()> {
     Ok(())
 }
 
-/// The first call of a process: a backend makes one. It is forked, from a process that has never called, so that
-/// whatever is read or loaded once is paid here.
+/// A range that does not touch Linux's default, which is what a process that has never called takes for granted; half of
+/// it is held, so that the kernel's search of the whole range is long.
+fn other_range(bench: &Bench) -> io::Result<()> {
+    const RANGE: RangeInclusive<u16> = 1024..=20000;
+    const HELD: usize = RANGE.end().abs_diff(*RANGE.start()) as usize / 2;
+    namespace::set_range(&RANGE)?;
+    let title = "range 1024-20000, half held by SO_REUSEADDR + bind(0)";
+    let mut holders = Holders::of(Type::STREAM)?;
+    if bench.is_quick() {
+        // The kernel would place them so, and take its time.
+        holders.take(&RANGE.take(HELD).collect::<Vec<_>>())?;
+    } else {
+        const AT_ONCE: usize = 100;
+        let mut step = bench.progress(&format!("{title}: placing"), HELD.div_ceil(AT_ONCE) as u64);
+        for from in (0..HELD).step_by(AT_ONCE) {
+            holders.pick(AT_ONCE.min(HELD - from))?;
+            step();
+        }
+    }
+    first_calls(bench, "other_range_first", &format!("{title}: first call"), bench.choose(50, 1_000))?;
+    let results = bench.as_things_are(title, &TCP, slow_plan(bench))?;
+    bench.result("other_range", title, Facts::default(), results);
+    Ok(())
+}
+
+/// The first call of a process: a backend makes one.
 fn fresh_process(bench: &Bench) -> io::Result<()> {
-    let title = "one call in a fresh process";
-    let rounds = bench.choose(200, 3_000);
+    first_calls(bench, "fresh_process", "one call in a fresh process", bench.choose(200, 3_000))
+}
+
+/// Each is made by a child, forked from a process that has never called, so that whatever is read or loaded once is paid.
+fn first_calls(bench: &Bench, case: &str, title: &str, rounds: u64) -> io::Result<()> {
     let mut step = bench.progress(title, rounds);
     let mut tallies = new_tallies(&TCP);
     let undisturbed = bench.undisturbed();
@@ -235,6 +264,6 @@ fn fresh_process(bench: &Bench) -> io::Result<()> {
         counts[index] = child.count(TCP.len())?.swap_remove(index);
     }
     let results = ContenderResult::of_all(&TCP, &tallies, &counts);
-    bench.result("fresh_process", title, Facts::default(), results);
+    bench.result(case, title, Facts::default(), results);
     Ok(())
 }

@@ -29,11 +29,12 @@ pub fn enter() -> io::Result<()> {
         ));
     }
     bring_up_loopback()?;
-    let range = format!("{}\t{}", DEFAULT_RANGE.start(), DEFAULT_RANGE.end());
-    if read(PORT_RANGE)? != range {
-        write(PORT_RANGE, &range)?;
-    }
-    Ok(())
+    set_range(&DEFAULT_RANGE)
+}
+
+/// Gives the namespace another range.
+pub fn set_range(range: &RangeInclusive<u16>) -> io::Result<()> {
+    write(PORT_RANGE, &format!("{}\t{}", range.start(), range.end()))
 }
 
 /// Reserves ports as an administrator does.

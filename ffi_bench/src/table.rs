@@ -44,7 +44,7 @@ pub const README_COLUMNS: [(&str, &str); 6] = [
 ];
 
 /// Its rows.
-const README_CASES: [(&str, &str); 9] = [
+const README_CASES: [(&str, &str); 11] = [
     ("quiet", "quiet"),
     ("held_by_bind_0_30", "30 % held by listeners that came by SO_REUSEADDR and bind(0)"),
     ("held_by_bind_0_50", "50 %"),
@@ -54,6 +54,8 @@ const README_CASES: [(&str, &str); 9] = [
     ("time_wait_reusable", "all in TIME_WAIT, reusable"),
     ("held_all", "all held by listeners"),
     ("fresh_process", "first call of a forked backend"),
+    ("other_range_first", "the same in the range 1024-20000, half held as above"),
+    ("other_range", "later calls there"),
 ];
 
 /// The table of the README, to be pasted there, of the cases that ran.
