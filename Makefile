@@ -2,6 +2,7 @@
 # make demo       a C program gets a listener and talks through it
 # make check      installs what the tests need, runs them all, counts them (make test is the same)
 # make bench      measures the library against what it replaces (QUICK=1: under a minute)
+# make draw       draws the pictures from the figures that are there
 # make install    libraries, header, pkg-config file, programs and man pages (PREFIX, DESTDIR); make uninstall removes them
 # make header     generates include/ic_listener.h from src/ffi.rs
 # make check-kernels KERNELS="vmlinuz..."	the kernel's rules and the tests of the library on other kernels
