@@ -14,7 +14,7 @@ use crate::{Attempts, Census};
 pub enum Step {
     /// The options (or, from C, the pointers) cannot be used.
     Arguments = 1,
-    /// The address is not numeric, not unicast, or its interface is missing, unknown, or not its to have.
+    /// The address is not numeric, not unicast, or its interface is missing, unknown, or one too many.
     Address = 2,
     /// socket(2)
     Socket = 3,

@@ -158,7 +158,7 @@ TEST_IN_NETNS(the_verdict_is_what_can_be_had)
 			  "address     all of this host\n");
 	expect_in(result.output, "\n         1  listeners\n");
 	expect_in(result.output, "\n        25  TIME_WAIT, the next is free in ");
-	expect_in(result.output, "\n\na listener can be had: "
+	expect_in(result.output, "\n\na listener can be opened: "
 			  "yes, 29 free, 23 by sharing\n"
 			  "a connection can be made: yes\n");
 
@@ -174,7 +174,7 @@ TEST_IN_NETNS(the_verdict_is_what_can_be_had)
 		had++;
 	expect_equal(had, 29 + 23);
 	result = expect_status(RUN_PLAIN(), 1);
-	expect_in(result.output, "\na listener can be had: no, no port to listen "
+	expect_in(result.output, "\na listener can be opened: no, no port to listen "
 			  "on in 40000-40063: 60 tried, 60 in use\n");
 }
 
@@ -185,7 +185,7 @@ TEST_IN_NETNS(options_choose_the_ports_and_the_address)
 	fill_range();
 	result = expect_status(RUN("-p", "40028-40031"), 0);
 	expect_in(result.output, "ports       40028-40031\n");
-	expect_in(result.output, "can be had: yes, 1 free, 0 by sharing\n");
+	expect_in(result.output, "can be opened: yes, 1 free, 0 by sharing\n");
 	require(strstr(result.output, "a connection") == NULL, "%s",
 			result.output);
 	result = expect_status(RUN("--ports", "40030"), 1);
@@ -193,7 +193,7 @@ TEST_IN_NETNS(options_choose_the_ports_and_the_address)
 			  "1 tried, 1 in use");
 	result = expect_status(RUN("--ports=40060-40061", "--address=::1"), 0);
 	expect_in(result.output, "address     ::1\n");
-	expect_in(result.output, "can be had: yes, 2 free, 0 by sharing\n");
+	expect_in(result.output, "can be opened: yes, 2 free, 0 by sharing\n");
 	result = expect_status(RUN("-a", "192.0.2.1"), 1);
 	expect_in(result.output, "no, 192.0.2.1 is not an address of this host\n");
 }
@@ -290,13 +290,13 @@ TEST_IN_NETNS(what_cannot_be_seen_is_said)
 	result = expect_status(RUN_PLAIN(), 0);
 	expect_in(result.output, "\nseen by     /proc/net/tcp\n");
 	expect_in(result.output, "\n         1  listeners\n");
-	expect_in(result.output, "can be had: yes, 63 free, 0 by sharing\n");
+	expect_in(result.output, "can be opened: yes, 63 free, 0 by sharing\n");
 
 	enter_mount_namespace();
 	mount_empty_over("/proc");
 	result = expect_status(RUN("-p", "40000-40001"), 0);
 	expect_in(result.output, "who holds the ports cannot be seen: ");
-	expect_in(result.output, "a listener can be had: yes");
+	expect_in(result.output, "a listener can be opened: yes");
 	result = expect_status(RUN("-p", "40000", "--json"), 1);
 	expect_in(result.output, "  \"holders\": null,\n  \"holders_error\": \"");
 }
@@ -311,7 +311,7 @@ TEST_IN_NETNS(what_cannot_be_told_is_3)
 	refuse_call(SYS_socket, 1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
 				EMFILE);
 	result = expect_status(RUN_PLAIN(), 3);
-	expect_in(result.output, "a listener can be had: unknown, socket: "
+	expect_in(result.output, "a listener can be opened: unknown, socket: "
 			  "Too many open files\n");
 }
 

@@ -908,7 +908,7 @@ require_no_port(bool to_listen)
 			else
 				error = plain_connect(fd, "127.0.0.1", SERVER_PORT);
 		}
-		require(error != 0, "port %d could be had to %s", port,
+		require(error != 0, "port %d was free to %s", port,
 				to_listen ? "listen on" : "connect from");
 		close(fd);
 	}

@@ -25,7 +25,7 @@ pub fn enter() -> io::Result<()> {
         let error = io::Error::last_os_error();
         return Err(io::Error::new(
             error.kind(),
-            format!("no network namespace to be had ({error}): run as root, or allow user namespaces"),
+            format!("no network namespace ({error}): run as root, or allow user namespaces"),
         ));
     }
     bring_up_loopback()?;

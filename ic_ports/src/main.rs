@@ -19,7 +19,7 @@ use crate::survey::Survey;
 const USAGE: &str = "usage: ic_ports [-a ADDRESS] [-p MIN-MAX] [-j]";
 
 const HELP: &str = "\
-Says who holds the ports that a listener may use, and whether one can be had.
+Says who holds the ports that a listener may use, and whether one can be opened.
 
   -a, --address ADDRESS  a numeric address of this host, instead of all of them
   -p, --ports MIN-MAX    these ports, instead of the ephemeral port range
@@ -27,11 +27,11 @@ Says who holds the ports that a listener may use, and whether one can be had.
   -h, --help             this text
   -V, --version          the version
 
-exit status: 0 a listener can be had, 1 none can, 2 usage, 3 that cannot be told
+exit status: 0 a listener can be opened, 1 none can, 2 usage, 3 that cannot be told
 ";
 
 /// A verdict that a health check can act on.
-const NONE_CAN_BE_HAD: u8 = 1;
+const NO_LISTENER: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const CANNOT_TELL: u8 = 3;
 
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     };
     let status = match survey.listener.answer {
         Answer::Yes => ExitCode::SUCCESS,
-        Answer::No { .. } => ExitCode::from(NONE_CAN_BE_HAD),
+        Answer::No { .. } => ExitCode::from(NO_LISTENER),
         Answer::Unknown { .. } => ExitCode::from(CANNOT_TELL),
     };
     print(&if wanted.json { print::json(&survey) } else { print::text(&survey) }, status)

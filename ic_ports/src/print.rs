@@ -50,7 +50,7 @@ pub fn text(survey: &Survey) -> String {
         }
     }
     line("");
-    line(&format!("a listener can be had: {}", listener_in_words(&survey.listener)));
+    line(&format!("a listener can be opened: {}", listener_in_words(&survey.listener)));
     if let Some(connection) = &survey.connection {
         line(&format!("a connection can be made: {}", connection_in_words(connection)));
     }
@@ -90,7 +90,7 @@ fn holders_in_words(census: &Census) -> [(u32, String); 6] {
         (connected, "connections".to_owned()),
         (closing, "connections that are closing".to_owned()),
         (time_wait, format!("TIME_WAIT{ends}")),
-        (census.unheld(), format!("nobody that was seen{unseen}")),
+        (census.unheld(), format!("no holder that can be seen{unseen}")),
     ]
 }
 
@@ -144,7 +144,7 @@ struct JsonHolders {
     time_wait: u32,
     time_wait_next_s: u32,
     time_wait_last_s: u32,
-    nobody_seen: u32,
+    unheld: u32,
 }
 
 pub fn json(survey: &Survey) -> String {
@@ -166,7 +166,7 @@ pub fn json(survey: &Survey) -> String {
             time_wait: census.holders.time_wait,
             time_wait_next_s: census.holders.time_wait_next_s,
             time_wait_last_s: census.holders.time_wait_last_s,
-            nobody_seen: census.unheld(),
+            unheld: census.unheld(),
         }),
         holders_error: survey.census.as_ref().err().map(String::as_str),
         processes: &survey.processes,

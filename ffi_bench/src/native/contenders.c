@@ -86,7 +86,7 @@ wildcard_socket(int socktype)
 /*
  * The fewest system calls that give a socket such as setup_listener() promises
  * (non-blocking, close-on-exec, both families, TIME_WAITs reusable), when
- * somebody says which port is free.
+ * the caller knows which port is free.
  */
 static int
 fewest_calls(int family, int socktype, int *port, int *fd)
@@ -229,7 +229,7 @@ bench_ic_listener_udp(int *port, int *fd)
 
 /*
  * connect() to a server on the loopback address. What is closed is reset, so
- * that the calls leave no TIME_WAIT for the next one, whoever makes it.
+ * that the calls leave no TIME_WAIT for the next one.
  */
 static struct sockaddr_in server = {.sin_family = AF_INET};
 

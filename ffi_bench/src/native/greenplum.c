@@ -19,7 +19,7 @@
 /* How often the proposed fix starts again when listen() lost its port. */
 #define LISTEN_TRIES 10
 
-/* greenplum_steps(): another socket was first to listen on the port. */
+/* greenplum_steps(): another socket listened first on the port. */
 #define LISTEN_LOST (-2)
 
 int

@@ -19,7 +19,7 @@ extern int	greenplum_socket(const char *address, int type, int *port, int *fd,
 
 /*
  * SO_REUSEADDR before bind() to port 0, as gpdb pull request 8884 proposed,
- * and once more from the start when another socket was first to listen, as its
+ * and once more from the start when another socket listened first, as its
  * review asked for. Returns the same.
  */
 extern int	so_reuseaddr_listener(int *port, int *fd, const char **step) HIDDEN;
