@@ -188,6 +188,10 @@ impl Seeker for Listener {
         Ok(())
     }
 
+    fn is_expendable(&self) -> bool {
+        true
+    }
+
     fn lend_descriptor(&mut self) -> bool {
         self.socket = None;
         true

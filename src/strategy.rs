@@ -104,6 +104,11 @@ pub(crate) trait Seeker {
     /// Replaces a socket that is bound, and cannot be bound to anything else, by one that is not.
     fn renew(&mut self) -> Result<(), Failure>;
 
+    /// Whether renew() does no harm: the caller does not know the socket yet.
+    fn is_expendable(&self) -> bool {
+        false
+    }
+
     /// Gives the socket's descriptor back until the next renew(), where that is possible.
     fn lend_descriptor(&mut self) -> bool {
         false
@@ -271,14 +276,21 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         Ok(Some(Search::Taken))
     }
 
-    /// Step 2. Only /proc knows whether a port that was named is reserved, or whether the range is another one by now.
-    /// It is read when the port is ours, and before it is used: most ports that are refused so far are refused here as
-    /// well.
+    /// Step 2. Only /proc knows whether a port is reserved, or whether the range is another one by now. It is read when
+    /// the port is ours, and before it is used: most ports that are refused so far are refused here as well.
     fn share_one(&mut self, range: Range) -> Result<bool, Failure> {
         let port = port_order::single(range, self.randoms.next()).min();
+        let permitted = || read_host_ports().ok().filter(|ports| ports.may_be_named(port));
+        let mut ports = None;
+        if !self.seeker.is_expendable() {
+            ports = permitted();
+            if ports.is_none() {
+                return Ok(false);
+            }
+        }
         self.share(true)?;
         if self.bind(port)? == Answer::Ours {
-            if let Some(ports) = read_host_ports().ok().filter(|ports| ports.may_be_named(port)) {
+            if let Some(ports) = ports.or_else(permitted) {
                 // When it is lost, the sweep asks for it again, and counts it.
                 if self.use_port(true)? {
                     self.attempts.begin_pass(&ports);

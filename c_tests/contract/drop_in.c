@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -499,6 +500,36 @@ TEST_IN_NETNS(a_window_of_the_caller_s_confines_every_call)
 /*
  * listen()
  */
+
+/*
+ * The socket may be registered somewhere, and have duplicates. The odd ports
+ * are those that the strategy would share first.
+ */
+TEST_IN_NETNS(bind_never_exchanges_the_socket)
+{
+	const int	port_max = PORT_MIN + 199;
+	char		odd_ports[1024];
+	int			length = 0;
+
+	crowd(PORT_MIN, port_max);
+	for (int port = PORT_MIN + 1; port <= port_max; port += 2)
+		length += sprintf(odd_ports + length, "%d,", port);
+	odd_ports[length - 1] = '\0';
+	set_sysctl("net.ipv4.ip_local_reserved_ports", odd_ports);
+	for (int i = 0; i < 20; i++)
+	{
+		int			fd = stream_socket("0.0.0.0");
+		struct stat before;
+		struct stat after;
+
+		require(fstat(fd, &before) == 0, "%s", strerror(errno));
+		expect_equal(ic_bind(fd, "0.0.0.0", 0, NULL), 0);
+		require(fstat(fd, &after) == 0, "%s", strerror(errno));
+		expect(after.st_ino == before.st_ino);
+		require(local_port(fd) % 2 == 0, "port %d", local_port(fd));
+		close(fd);
+	}
+}
 
 TEST_IN_NETNS(listen_on_an_unbound_socket_finds_a_port)
 {
@@ -1092,6 +1123,7 @@ main(void)
 		test(bind_to_port_0_finds_every_port),
 		test(a_port_that_nobody_held_is_not_shared),
 		test(a_window_of_the_caller_s_confines_every_call),
+		test(bind_never_exchanges_the_socket),
 		test(listen_on_an_unbound_socket_finds_a_port),
 		test(a_port_that_was_lost_is_exchanged),
 		test(when_every_port_is_lost_the_socket_is_left),
