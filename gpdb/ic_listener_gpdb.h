@@ -6,12 +6,12 @@
  * As port/win32_port.h does it: the file that includes this header, after its
  * last other include, has its calls mapped to functions of the same arguments,
  * return value and errno.  They differ from the system calls only where those
- * would fail for want of a port.  gpdb/apply puts the header into src/include
+ * find no port.  gpdb/apply puts the header into src/include
  * and the include, in #ifdef USE_IC_LISTENER, into ic_tcp.c and fe-connect.c.
  * Where a client is compiled, as libpq.so and psql are, it does nothing.
  *
- * A call that fails for want of a port all the same leaves one LOG entry that
- * says what was tried and what to do.  Nothing here jumps: the library has
+ * A call that still finds no port leaves one LOG entry that says what was
+ * tried and what to do.  Nothing here jumps: the library has
  * returned before ereport() is called, and interrupts are held off meanwhile.
  *
  * Copyright the ic-listener authors. SPDX-License-Identifier: Apache-2.0
@@ -86,8 +86,8 @@ ic_listener_gpdb_log(const char *call, const IcListenerReport *report)
 /*
  * The library never waits. A database may: where every port is held, many of
  * the holders are sessions that are about to end, and a query that waits a
- * moment does not fail. Up to IC_LISTENER_GPDB_PATIENCE_MS milliseconds, 0 for
- * not at all, and no longer than until somebody cancels the query.
+ * moment does not fail.  IC_LISTENER_GPDB_PATIENCE_MS is the limit in
+ * milliseconds; with 0 it does not wait.  Cancelling the query ends the wait.
  */
 #ifndef IC_LISTENER_GPDB_PATIENCE_MS
 #define IC_LISTENER_GPDB_PATIENCE_MS 2000
