@@ -80,7 +80,7 @@ compiles()
 for cc in gcc clang
 do
 	command -v "$cc" >/dev/null || {
-		skip "$cc" "$cc is not installed (apt-get install $cc)"
+		skip "$cc" "$cc is missing: apt-get install $cc"
 		continue
 	}
 	for standard in c99 c11 c17 gnu99 gnu17
@@ -94,7 +94,9 @@ done
 for cxx in g++ clang++
 do
 	command -v "$cxx" >/dev/null || {
-		skip "$cxx" "$cxx is not installed (apt-get install $(echo "$cxx" | sed 's/clang++/clang/'))"
+		# A package of clang has both.
+		compiler=$(echo "$cxx" | sed 's/clang++/clang/')
+		skip "$cxx" "$compiler is missing: apt-get install $compiler"
 		continue
 	}
 	for standard in c++11 c++14 c++17 c++20
