@@ -10,6 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 warnings="-Wall -Wextra -Wpedantic -Wstrict-prototypes -Wold-style-definition -Werror"
 cxx_warnings="-Wall -Wextra -Wpedantic -Werror"
+built=" $(${MAKE:-make} --no-print-directory programs) "
 
 cat >"$work/alone.c" <<'END'
 #include "ic_listener.h"
@@ -103,7 +104,10 @@ do
 	do
 		check "$cxx -std=$standard: used" compiles "$cxx" "-std=$standard $cxx_warnings" "$work/used.cc"
 	done
-	check "$cxx: the layout" compiles "$cxx" "-std=c++11 -x c++ $cxx_warnings" contract/layout.c
+	case $built in
+		*" layout "*) check "$cxx: the layout" compiles "$cxx" "-std=c++11 -x c++ $cxx_warnings" contract/layout.c ;;
+		*) skip "$cxx: the layout" "cmocka.h is missing: apt-get install libcmocka-dev" ;;
+	esac
 done
 
 c_names_in_cxx()
