@@ -120,7 +120,7 @@ impl Kind {
     pub(crate) fn replace(&self, place: BorrowedFd<'_>) -> Result<(), Failure> {
         let fresh = self.plain()?;
         for (index, &(level, name)) in CARRIED.iter().enumerate() {
-            if self.differing >> index & 1 == 1 {
+            if (self.differing >> index) & 1 == 1 {
                 self.value(place, level, name)
                     .and_then(|value| set(fresh.as_fd(), level, name, &settable(level, name, value)))
                     .map_err(|error| Failure::refused(Step::Setsockopt, error))?;
@@ -138,7 +138,7 @@ impl Kind {
 
     fn has_tos(&self) -> bool {
         let tos = CARRIED.iter().position(|&option| option == (IPPROTO_IP, libc::IP_TOS));
-        tos.is_some_and(|place| self.differing >> place & 1 == 1)
+        tos.is_some_and(|place| (self.differing >> place) & 1 == 1)
     }
 
     fn plain(&self) -> Result<Socket, Failure> {

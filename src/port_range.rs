@@ -85,7 +85,7 @@ const WRONG: u32 = 1 << 16;
 pub(crate) fn read_host_range() -> Result<Range, Unreadable> {
     let mut text = [0; 64];
     let range = read_once(RANGE_FILE, &mut text).and_then(|text| parse_range(text).ok_or(Unreadable::HIDDEN_RANGE))?;
-    BELIEVED.store(u32::from(range.max) << 16 | u32::from(range.min), Ordering::Relaxed);
+    BELIEVED.store((u32::from(range.max) << 16) | u32::from(range.min), Ordering::Relaxed);
     Ok(range)
 }
 
@@ -202,7 +202,7 @@ impl PortSet {
     }
 
     fn contains(&self, port: u16) -> bool {
-        self.0.as_bytes()[usize::from(port) / 8] >> (port % 8) & 1 == 1
+        (self.0.as_bytes()[usize::from(port) / 8] >> (port % 8)) & 1 == 1
     }
 
     fn insert(&mut self, port: u16) {

@@ -540,7 +540,7 @@ pub(crate) const PICK: u16 = 0;
 /// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot
 /// do that.
 pub(crate) fn set_window(socket: &SockRef<'_>, window: Option<Range>) -> bool {
-    let ends = window.map_or(0, |window| u32::from(window.max()) << 16 | u32::from(window.min()));
+    let ends = window.map_or(0, |window| (u32::from(window.max()) << 16) | u32::from(window.min()));
     sys::set_option(socket.as_fd(), libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, &OptionValue::number(ends)).is_ok()
 }
 

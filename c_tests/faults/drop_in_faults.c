@@ -449,7 +449,8 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 	}
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
-	close(rival);
+	if (rival >= 0)
+		close(rival);
 	rival = -1;
 	return reached;
 }
@@ -467,9 +468,11 @@ step_of(Function function)
 static void
 close_own_sockets(const OpenFds *before)
 {
-	for (int fd = 0; fd < 1024; fd++)
+	OpenFds		now = open_fds();
+
+	for (int fd = 0; fd < OPEN_FDS_MAX; fd++)
 	{
-		if ((before->bits[fd / 64] & UINT64_C(1) << (fd % 64)) == 0)
+		if ((now.bits[fd / 64] & ~before->bits[fd / 64]) & UINT64_C(1) << (fd % 64))
 			close(fd);
 	}
 }

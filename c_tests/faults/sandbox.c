@@ -11,7 +11,6 @@
 #include <linux/bpf.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -304,9 +303,8 @@ in_cgroup(const Policy *policy, void (*body) (void))
 	int			status;
 	int			pid;
 
-	if (mkdtemp(root) == NULL || unshare(CLONE_NEWNS) != 0 ||
-		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-		mount("none", root, "cgroup2", 0, NULL) != 0)
+	enter_mount_namespace();
+	if (mkdtemp(root) == NULL || mount("none", root, "cgroup2", 0, NULL) != 0)
 	{
 		rmdir(root);
 		skip_child("cgroup2 of one's own: run as root with CAP_SYS_ADMIN");

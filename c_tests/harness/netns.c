@@ -85,7 +85,7 @@ const char *
 enter_netns(void)
 {
 	if (geteuid() != 0 && !enter_user_namespace())
-		return "a user namespace: run as root, or allow them with sysctl "
+		return "a user namespace: run as root, or outside of a chroot, with sysctl "
 			"user.max_user_namespaces and kernel.unprivileged_userns_clone=1";
 	if (unshare(CLONE_NEWNET) != 0)
 		return "a network namespace: run as root with CAP_SYS_ADMIN";

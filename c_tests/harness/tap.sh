@@ -32,6 +32,19 @@ skip()
 	echo "ok $tap_count - $1 # SKIP $2"
 }
 
+# check_with TOOL[:PACKAGE] NAME COMMAND [ARGUMENT...]: check, or skip where the tool is missing. PACKAGE is Debian's.
+check_with()
+{
+	tap_tool=$1
+	shift
+	if command -v "${tap_tool%%:*}" >/dev/null
+	then
+		check "$@"
+	else
+		skip "$1" "${tap_tool%%:*} is missing: apt-get install ${tap_tool##*:}"
+	fi
+}
+
 # is WHAT EXPECTED ACTUAL
 is()
 {

@@ -478,7 +478,7 @@ do
 	then
 		check "a program with the archive alone, linked by ld.$linker" nothing_but_the_archive "${CC:-cc}" -fuse-ld=$linker
 	else
-		case $linker in bfd | gold) package=binutils ;; *) package=$linker ;; esac
+		case $linker in bfd) package=binutils ;; gold) package='binutils-gold, or binutils' ;; *) package=$linker ;; esac
 		skip "a program linked by ld.$linker" "ld.$linker is missing: apt-get install $package"
 	fi
 done
