@@ -31,7 +31,8 @@
 
 /*
  * The windows that are searched before and after the first port is named, and
- * that port, which is asked for again in the sweep.
+ * that port, which is asked for again in the sweep. There are fewer where the
+ * kernel has no windows, or is slow.
  */
 #define BEFORE_THE_PASS (7 + 1 + 32)
 
@@ -566,7 +567,9 @@ search_large_range(void *unused)
 	bind_calls = 0;
 	call = open_listener(NULL);
 	require_all_in_use(&call, LARGE_MIN, LARGE_MAX, "listeners");
-	require(bind_calls == BEFORE_THE_PASS + LARGE_PORTS, "%ld bind calls", bind_calls);
+	require(bind_calls > LARGE_PORTS &&
+			bind_calls <= BEFORE_THE_PASS + LARGE_PORTS,
+			"%ld bind calls", bind_calls);
 	printf("# %d ports all taken: %ld bind calls, %.1f ms\n", LARGE_PORTS,
 		   bind_calls, call.report.elapsed_ns / 1e6);
 	fflush(stdout);
