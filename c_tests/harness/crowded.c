@@ -51,6 +51,8 @@ server_on(const char *address, int port)
 	int			fd = open_neighbour(&neighbour, port);
 
 	require(fd >= 0, "%s, port %d: %s", address, port, strerror(errno));
+	/* The default is 128 before Linux 5.4. */
+	set_sysctl("net.core.somaxconn", "4096");
 	expect(listen(fd, 4096) == 0);
 	return fd;
 }
