@@ -101,14 +101,14 @@ fn dotted_quad(text: &[u8]) -> Option<Ipv4Addr> {
                 }
             }
             b'.' if begun && dots < 3 => {
-                address = address << 8 | octet;
+                address = (address << 8) | octet;
                 (octet, begun) = (0, false);
                 dots += 1;
             }
             _ => return None,
         }
     }
-    (begun && dots == 3).then(|| Ipv4Addr::from(address << 8 | octet))
+    (begun && dots == 3).then(|| Ipv4Addr::from((address << 8) | octet))
 }
 
 /// Any other numeric address, and what is behind its percent sign.
