@@ -1,7 +1,7 @@
 #!/usr/bin/perl
-# Writes a C program that calls every function of <math.h> and <complex.h>, as this system's headers declare them, and the
-# functions of libgcc that arithmetic takes (complex and 128-bit), with a table of values. It prints a line for each: the
-# name, how many calls, and a hash of the bits of all results, of errno and of the floating-point exceptions.
+# Writes a C program that calls every function of <math.h> and <complex.h>, as this system's headers declare them, and
+# the functions of libgcc that arithmetic takes (complex and 128-bit), with a table of values. It prints a line for
+# each: the name, how many calls, and a hash of the bits of all results, of errno and of the floating-point exceptions.
 #
 #	cc -D_GNU_SOURCE -E -P -xc - <<<'#include <math.h> ...' | libm_calls.pl >program.c
 use strict;
