@@ -295,6 +295,7 @@ typedef struct Policy
 	.code = program, .length = lengthof(program), \
 }
 
+/* With windows and without them. */
 static void
 in_cgroup(const Policy *policy, void (*body) (void))
 {
@@ -327,7 +328,7 @@ in_cgroup(const Policy *policy, void (*body) (void))
 		members = open(file, O_WRONLY | O_CLOEXEC);
 		require(write(members, "0", 1) == 1, "%s: %s", file, strerror(errno));
 		close(members);
-		body();
+		with_and_without_windows(body);
 		_exit(0);
 	}
 	require(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
@@ -366,12 +367,6 @@ get_the_port_it_is(void)
 	}
 }
 
-static void
-get_the_port_it_is_either_way(void)
-{
-	with_and_without_windows(get_the_port_it_is);
-}
-
 TEST_IN_NETNS(a_hook_changes_the_port)
 {
 	const struct bpf_insn rewrite[] = {
@@ -382,7 +377,7 @@ TEST_IN_NETNS(a_hook_changes_the_port)
 	};
 	const Policy policy = POLICY(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, rewrite);
 
-	in_cgroup(&policy, get_the_port_it_is_either_way);
+	in_cgroup(&policy, get_the_port_it_is);
 }
 
 /* The kernel says EPERM, where Landlock says EACCES. UDP has the hooks too. */
@@ -402,12 +397,6 @@ open_both_kinds(void)
 	}
 }
 
-static void
-open_both_kinds_either_way(void)
-{
-	with_and_without_windows(open_both_kinds);
-}
-
 TEST_IN_NETNS(a_hook_permits_port_0_only)
 {
 	const struct bpf_insn only_0[] = {
@@ -419,7 +408,7 @@ TEST_IN_NETNS(a_hook_permits_port_0_only)
 	};
 	const Policy policy = POLICY(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, only_0);
 
-	in_cgroup(&policy, open_both_kinds_either_way);
+	in_cgroup(&policy, open_both_kinds);
 }
 
 TEST_IN_NETNS(a_hook_permits_names_only)
@@ -433,7 +422,7 @@ TEST_IN_NETNS(a_hook_permits_names_only)
 	};
 	const Policy policy = POLICY(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, not_0);
 
-	in_cgroup(&policy, open_both_kinds_either_way);
+	in_cgroup(&policy, open_both_kinds);
 }
 
 static void
@@ -460,12 +449,6 @@ open_on_ipv4(void)
 	}
 }
 
-static void
-open_on_ipv4_either_way(void)
-{
-	with_and_without_windows(open_on_ipv4);
-}
-
 /* SocketBindDeny=ipv6 of systemd. */
 TEST_IN_NETNS(a_hook_forbids_ipv6)
 {
@@ -478,7 +461,7 @@ TEST_IN_NETNS(a_hook_forbids_ipv6)
 	};
 	const Policy policy = POLICY(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, only_ipv4);
 
-	in_cgroup(&policy, open_on_ipv4_either_way);
+	in_cgroup(&policy, open_on_ipv4);
 }
 
 /*
@@ -519,12 +502,6 @@ open_where_one_port_is_left(void)
 	}
 }
 
-static void
-open_where_one_port_is_left_either_way(void)
-{
-	with_and_without_windows(open_where_one_port_is_left);
-}
-
 TEST_IN_NETNS(a_hook_denies_what_is_bound)
 {
 	const struct bpf_insn one_port[] = {
@@ -536,7 +513,7 @@ TEST_IN_NETNS(a_hook_denies_what_is_bound)
 	};
 	const Policy policy = POLICY(BPF_PROG_TYPE_CGROUP_SOCK, one_port);
 
-	in_cgroup(&policy, open_where_one_port_is_left_either_way);
+	in_cgroup(&policy, open_where_one_port_is_left);
 }
 
 TEST_IN_NETNS(a_hook_leaves_bound_what_it_denies)
