@@ -115,16 +115,21 @@ fn held_by_bind_0(bench: &Bench) -> io::Result<()> {
         if let Some(ports) = &modelled {
             holders.take(&ports[held..wanted])?;
         } else {
-            const AT_ONCE: usize = 100;
-            let steps = (wanted - held).div_ceil(AT_ONCE);
-            let mut step = bench.progress(&format!("{title}: placing"), steps as u64);
-            for from in (held..wanted).step_by(AT_ONCE) {
-                holders.pick(AT_ONCE.min(wanted - from))?;
-                step();
-            }
+            place(bench, &title, &mut holders, wanted - held)?;
         }
         held = wanted;
         held_case(bench, "held_by_bind_0", &title, percent, Placed::BySoReuseaddrAndBind0)?;
+    }
+    Ok(())
+}
+
+/// Has the kernel pick so many more ports for the holders.
+fn place(bench: &Bench, title: &str, holders: &mut Holders, count: usize) -> io::Result<()> {
+    const AT_ONCE: usize = 100;
+    let mut step = bench.progress(&format!("{title}: placing"), count.div_ceil(AT_ONCE) as u64);
+    for placed in (0..count).step_by(AT_ONCE) {
+        holders.pick(AT_ONCE.min(count - placed))?;
+        step();
     }
     Ok(())
 }
@@ -220,12 +225,7 @@ fn other_range(bench: &Bench) -> io::Result<()> {
         // The kernel would place them so, and take its time.
         holders.take(&RANGE.take(HELD).collect::<Vec<_>>())?;
     } else {
-        const AT_ONCE: usize = 100;
-        let mut step = bench.progress(&format!("{title}: placing"), HELD.div_ceil(AT_ONCE) as u64);
-        for from in (0..HELD).step_by(AT_ONCE) {
-            holders.pick(AT_ONCE.min(HELD - from))?;
-            step();
-        }
+        place(bench, title, &mut holders, HELD)?;
     }
     first_calls(bench, "other_range_first", &format!("{title}: first call"), bench.choose(50, 1_000))?;
     let results = bench.as_things_are(title, &TCP, slow_plan(bench))?;
