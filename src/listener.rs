@@ -9,7 +9,7 @@ use crate::address::{LocalAddress, takes_ipv4_through_ipv6};
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::port_order::PortOrder;
-use crate::port_range::{self, Ports, Range};
+use crate::port_range::{Ports, Range};
 use crate::strategy::{PICK, Seeker, allow_reuse, bind, is_bound, listen, picked_port, win_a_port};
 use crate::{Attempts, Family, PortOrigin};
 
@@ -72,7 +72,7 @@ fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<
     }
     // Its descriptor may be the last one.
     drop(socket);
-    match port_range::read_host_range().and_then(Ports::not_reserved) {
+    match Ports::of_host() {
         Ok(ports) if answer == Answer::Forbidden => return name_udp_port(address, &ports, attempts),
         Ok(ports) => attempts.count_all(&ports, answer),
         Err(unreadable) => {

@@ -12,7 +12,7 @@ use crate::address::{LocalAddress, Unusable};
 use crate::census::{self, Census, Transport};
 use crate::error::Failure;
 use crate::listener::{self, Won};
-use crate::port_range::{self, Ports, Range};
+use crate::port_range::{Ports, Range};
 use crate::{Attempts, Error, Family, PortOrigin, Step};
 
 /// The backlog of a listener whose options do not name one, as Greenplum has it.
@@ -151,8 +151,7 @@ impl<'a> Options<'a> {
         let (address, named) = self.validated()?;
         let ports = match named {
             Some(range) => Ports::exactly(range),
-            None => port_range::read_host_range()
-                .and_then(Ports::not_reserved)
+            None => Ports::of_host()
                 .map_err(|_| Failure::no_census("the host's port range cannot be read", libc::ENOENT))?,
         };
         census::take(Transport::Tcp, address, &ports)

@@ -54,15 +54,16 @@ impl Range {
 /// It is never trusted. The kernel checks every port that is asked for through it, so that it may be as old as it
 /// likes, or another network namespace's.
 pub(crate) fn believed_host_range() -> Option<Range> {
-    match BELIEVED.load(Ordering::Relaxed) {
-        NOT_READ => Some(LINUX_DEFAULT),
-        packed => Range::new(packed as u16, (packed >> 16) as u16),
-    }
+    unpack(BELIEVED.load(Ordering::Relaxed), Some(LINUX_DEFAULT))
 }
 
 /// The same, unless it was not read in this process.
 pub(crate) fn known_host_range() -> Option<Range> {
-    believed_host_range().filter(|_| BELIEVED.load(Ordering::Relaxed) != NOT_READ)
+    unpack(BELIEVED.load(Ordering::Relaxed), None)
+}
+
+fn unpack(packed: u32, not_read: Option<Range>) -> Option<Range> {
+    if packed == NOT_READ { not_read } else { Range::new(packed as u16, (packed >> 16) as u16) }
 }
 
 /// The kernel picked a port outside its window: the next call has to read the range.
@@ -122,7 +123,12 @@ impl Ports {
         Self { range, usable: range.span(), reserved: None }
     }
 
-    /// The ports of the host's range that are not reserved. bind() by name would take those as well.
+    /// The ports of the host's range that are not reserved, as they are now.
+    pub(crate) fn of_host() -> Result<Self, Unreadable> {
+        read_host_range().and_then(Self::not_reserved)
+    }
+
+    /// The ports of such a range that are not reserved. bind() by name would take those as well.
     pub(crate) fn not_reserved(range: Range) -> Result<Self, Unreadable> {
         let reserved = read_reserved()?;
         Ok(Self::leaving_out(range, reserved))

@@ -176,6 +176,8 @@ enum Search {
     Won,
     /// Every port that was looked at is held.
     Taken,
+    /// It took so long that the windows must be outside the host's range.
+    Astray,
     /// The kernel knows no windows, or forbids port 0.
     Impossible,
 }
@@ -212,15 +214,21 @@ impl<'a, S: Seeker> Hunt<'a, S> {
     #[inline(never)]
     fn in_crowded_range(&mut self, refused: Search) -> Result<PortOrigin, Failure> {
         self.randoms.tell_apart();
-        let (mut search, range) = match refused {
-            Search::Impossible => (refused, None),
-            _ => self.search_exclusively()?,
+        let range = match refused {
+            Search::Impossible => None,
+            _ => port_range::known_host_range().or_else(|| port_range::read_host_range().ok()),
+        };
+        // The rest of step 1.
+        let mut search = match range {
+            Some(range) if range.span() <= SMALL_RANGE => self.search_in(range)?,
+            Some(range) => self.search_windows(range, &FIRST_SEARCH)?,
+            None => Search::Impossible,
         };
         if let (Search::Taken, Some(range)) = (&search, range.filter(|range| range.span() > SMALL_RANGE)) {
             if self.share_one(range)? {
                 return Ok(PortOrigin::Reused);
             }
-            search = self.search_windows(range, &WIDER_SEARCH)?.unwrap_or(Search::Taken);
+            search = self.search_windows(range, &WIDER_SEARCH)?;
         }
         if let Search::Won = search {
             return Ok(PortOrigin::Free);
@@ -241,23 +249,8 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         won.map_or_else(|| self.sweep(&ports, order, Host::MayBeAsked), Ok)
     }
 
-    /// The rest of step 1. Also gives the range it was made in, if that may be the host's.
-    fn search_exclusively(&mut self) -> Result<(Search, Option<Range>), Failure> {
-        let known = port_range::known_host_range().map_or_else(port_range::read_host_range, Ok);
-        let Ok(range) = known else {
-            return Ok((Search::Impossible, None));
-        };
-        if range.span() <= SMALL_RANGE {
-            return Ok((self.search_in(range)?, Some(range)));
-        }
-        match self.search_windows(range, &FIRST_SEARCH)? {
-            Some(search) => Ok((search, Some(range))),
-            None => Ok((Search::Taken, None)),
-        }
-    }
-
-    /// Searches windows of these widths. None when that took so long that they must be outside the host's range.
-    fn search_windows(&mut self, range: Range, widths: &[u32]) -> Result<Option<Search>, Failure> {
+    /// Searches windows of these widths.
+    fn search_windows(&mut self, range: Range, widths: &[u32]) -> Result<Search, Failure> {
         let begun = Instant::now();
         for &width in widths {
             let random = self.randoms.next();
@@ -267,20 +260,20 @@ impl<'a, S: Seeker> Hunt<'a, S> {
             };
             match self.search_in(window)? {
                 Search::Taken => {}
-                ended => return Ok(Some(ended)),
+                ended => return Ok(ended),
             }
             if begun.elapsed() > PATIENCE {
-                return Ok(None);
+                return Ok(Search::Astray);
             }
         }
-        Ok(Some(Search::Taken))
+        Ok(Search::Taken)
     }
 
     /// Step 2. Only /proc knows whether a port is reserved, or whether the range is another one by now. It is read when
     /// the port is ours, and before it is used: most ports that are refused so far are refused here as well.
     fn share_one(&mut self, range: Range) -> Result<bool, Failure> {
         let port = port_order::single(range, self.randoms.next()).min();
-        let permitted = || read_host_ports().ok().filter(|ports| ports.may_be_named(port));
+        let permitted = || Ports::of_host().ok().filter(|ports| ports.may_be_named(port));
         let mut ports = None;
         if !self.seeker.is_expendable() {
             ports = permitted();
@@ -455,10 +448,10 @@ impl<'a, S: Seeker> Hunt<'a, S> {
     /// The host's ports that may be named. What is missing for a moment is asked for twice, the second time with the
     /// socket's own descriptor to spare. An error of the seeker's is the outer one.
     fn host_ports(&mut self) -> Result<Result<Ports, Unreadable>, Failure> {
-        match read_host_ports() {
+        match Ports::of_host() {
             Err(unreadable) if unreadable.is_momentary() => {
                 let lent = self.seeker.lend_descriptor();
-                let ports = read_host_ports();
+                let ports = Ports::of_host();
                 if lent {
                     self.renew()?;
                 }
@@ -497,11 +490,6 @@ impl<'a, S: Seeker> Hunt<'a, S> {
         }
         Ok(answer)
     }
-}
-
-/// The host's ports that may be named, as they are now.
-fn read_host_ports() -> Result<Ports, Unreadable> {
-    port_range::read_host_range().and_then(Ports::not_reserved)
 }
 
 /// Asks for a port. Unless [`is_bound`] says otherwise, a socket that was refused is as it was, and can ask for another

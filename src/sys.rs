@@ -190,20 +190,21 @@ pub(crate) fn set_errno(value: c_int) {
 
 /// The nanoseconds of the monotonic clock, for what differs from call to call.
 pub(crate) fn clock_nanoseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes a timespec and nothing else. It cannot fail: every kernel has this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    let time = read_clock(libc::CLOCK_MONOTONIC);
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
 /// The CPU time that the calling thread has used so far.
 pub(crate) fn thread_cpu_time() -> Duration {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has this clock since
-    // 2.6.12.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
-        time.assume_init()
-    };
+    let time = read_clock(libc::CLOCK_THREAD_CPUTIME_ID);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn read_clock(clock: libc::clockid_t) -> libc::timespec {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has both clocks since 2.6.12.
+    unsafe {
+        libc::clock_gettime(clock, time.as_mut_ptr());
+        time.assume_init()
+    }
 }
