@@ -534,6 +534,7 @@ pub(crate) fn set_window(socket: &SockRef<'_>, window: Option<Range>) -> bool {
 
 #[inline(always)]
 pub(crate) fn allow_reuse(socket: &SockRef<'_>, allow: bool) -> Result<(), Failure> {
+    // Not by socket2: its function lies on a page of its own, a tenth of the first call of a forked child.
     let value = OptionValue::number(allow.into());
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &value)
         .map_err(|error| Failure::refused(Step::Setsockopt, error))
