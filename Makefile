@@ -19,8 +19,8 @@ unexport CARGO_BUILD_TARGET
 
 include library.mk
 include install.mk
-include preload/preload.mk
-include ic_ports/ic_ports.mk
+include tools/preload/preload.mk
+include tools/ic_ports/ic_ports.mk
 include ffi_bench/bench.mk
 include c_tests/kernel/kernels.mk
 

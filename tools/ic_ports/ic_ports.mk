@@ -1,7 +1,7 @@
 # The program that says who holds the ports. Included by the Makefile at the top, after library.mk and install.mk.
 
 IC_PORTS = target/bin/ic_ports
-IC_PORTS_SOURCES = $(wildcard ic_ports/src/*.rs) ic_ports/Cargo.toml ic_ports/ic_ports.mk
+IC_PORTS_SOURCES = $(wildcard tools/ic_ports/src/*.rs) tools/ic_ports/Cargo.toml tools/ic_ports/ic_ports.mk
 
 all: ic_ports
 

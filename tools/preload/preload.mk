@@ -12,18 +12,18 @@ preload: $(PRELOAD_LIB) $(PRELOAD_RUN)
 
 # The static library would call the bind(), listen() and connect() that this library exports; so its calls are renamed.
 # The unwinder is linked statically: libgcc_s.so takes longer to load than this library.
-$(PRELOAD_LIB): preload/preload.c preload/exports.map preload/preload.mk $(STATIC_LIB)
+$(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/preload.mk $(STATIC_LIB)
 	@echo 'building $@'
 	@mkdir -p $(@D) && \
 	$(OBJCOPY) --redefine-sym bind=ic_next_bind --redefine-sym listen=ic_next_listen \
 		--redefine-sym connect=ic_next_connect $(STATIC_LIB) $(@D)/library.a && \
-	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o preload/preload.c && \
+	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o tools/preload/preload.c && \
 	$(CC) -shared -static-libgcc -s $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a \
-		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined,--version-script=preload/exports.map -ldl && \
+		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined,--version-script=tools/preload/exports.map -ldl && \
 	mv -f $@.new $@
 
 # The command has the path of the installed library, so another LIBDIR rebuilds it.
-$(PRELOAD_RUN): preload/ic_listener_run.c preload/preload.mk target/preload/libdir
+$(PRELOAD_RUN): tools/preload/ic_listener_run.c tools/preload/preload.mk target/preload/libdir
 	@echo 'building $@'
 	@$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl && \
 	mv -f $@.new $@
