@@ -272,7 +272,7 @@ pub struct IcListenerCensus {
 /// # Safety
 ///
 /// port and fd are NULL or point to an int that may be written.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_int {
     // SAFETY: the caller's promise for port and fd is the one asked for; NULL is allowed for the others.
     unsafe { ic_listener_open_tcp(ptr::null(), port, fd, ptr::null_mut()) }
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_i
 ///
 /// port and fd are NULL or point to an int that may be written; options and report are NULL or point to their struct,
 /// with its size set; options->address is NULL or points to a NUL-terminated string.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn ic_listener_open_tcp(
     options: *const IcListenerOptions,
     port: *mut c_int,
@@ -315,7 +315,7 @@ pub unsafe extern "C" fn ic_listener_open_tcp(
 /// # Safety
 ///
 /// As for ic_listener_open_tcp().
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn ic_listener_open_udp(
     options: *const IcListenerOptions,
     port: *mut c_int,
@@ -332,7 +332,7 @@ pub unsafe extern "C" fn ic_listener_open_udp(
 ///
 /// Returns 0, or -1 with errno EBADF (fd is not open), ENOTSOCK, or EPROTOTYPE (fd is not a stream socket; a UDP port
 /// that is shared loses datagrams). fd stays the caller's.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
     let errno = catch_unwind(|| {
         if fd < 0 {
@@ -366,7 +366,7 @@ pub extern "C" fn ic_listener_share_port(fd: c_int) -> c_int {
 /// # Safety
 ///
 /// address is NULL or points to length bytes; report is NULL or points to a report with its size set.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn ic_listener_bind(
     fd: c_int,
     address: *const libc::sockaddr,
@@ -398,7 +398,7 @@ pub unsafe extern "C" fn ic_listener_bind(
 /// # Safety
 ///
 /// report is NULL or points to a report with its size set.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *mut IcListenerReport) -> c_int {
     // SAFETY: the caller's promise is the one asked for.
     unsafe { call(fd, Step::Listen, report, |socket, attempts| listen_fd(socket, backlog, attempts)) }
@@ -444,7 +444,7 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
 /// # Safety
 ///
 /// As for ic_listener_bind().
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn ic_listener_connect(
     fd: c_int,
     address: *const libc::sockaddr,
@@ -483,7 +483,7 @@ pub unsafe extern "C" fn ic_listener_connect(
 ///
 /// options and census are NULL or point to their struct, with its size set; options->address is NULL or points to a
 /// NUL-terminated string.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, census: *mut IcListenerCensus) -> c_int {
     // SAFETY: the caller promises that census is NULL or points to a census with its size set.
     let size = if census.is_null() { 0 } else { unsafe { (*census).size } };
@@ -513,7 +513,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
 
 /// The name of a step, such as "bind", for messages of the form "bind: Address already in use". Never NULL: an unknown
 /// number gives "unknown". The string is a constant.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
     let name = usize::try_from(step).ok().and_then(|step| STEP_NAMES.get(step));
     name.map_or(c"unknown".as_ptr(), |name| name.as_ptr())
@@ -521,7 +521,7 @@ pub extern "C" fn ic_listener_step_name(step: c_int) -> *const c_char {
 
 /// The version of the library that is linked, such as "1.2.3"; IC_LISTENER_VERSION is that of the header. The string is
 /// a constant.
-#[unsafe(no_mangle)]
+#[cfg_attr(feature = "c-api", unsafe(no_mangle))]
 pub extern "C" fn ic_listener_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
@@ -738,21 +738,6 @@ fn finish(errno: c_int) -> c_int {
     }
     sys::set_errno(errno);
     -1
-}
-
-/// Keeps a panic, which is a bug of this library and is caught, from writing to standard error.
-///
-/// The C library does it when it is loaded: it replaces the default hook of the copy of the Rust runtime that it brings
-/// along. That takes a lock, which a signal handler must not wait for, and writes to memory, which costs a forked child
-/// a page to copy. A Rust program that links the rlib keeps the hook it has.
-#[cfg(ic_listener_c_library)]
-#[used]
-#[unsafe(link_section = ".init_array")]
-static SILENCE_PANICS: extern "C" fn() = silence_panics;
-
-#[cfg(ic_listener_c_library)]
-extern "C" fn silence_panics() {
-    std::panic::set_hook(Box::new(|_| {}));
 }
 
 /// # Safety
