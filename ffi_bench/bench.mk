@@ -1,8 +1,8 @@
 # make bench           measures the static library against what it replaces, and judges the targets
-# make bench QUICK=1   the same in less than a minute; what it finds goes to ffi_bench/results/quick
+# make bench QUICK=1   the same in less than a minute; what it finds goes to target/quick
 # make draw            draws the figures anew from the results that are there (QUICK=1: those)
 
-BENCH_RESULTS = ffi_bench/results$(if $(QUICK),/quick)
+BENCH_RESULTS = $(if $(QUICK),target/quick,docs/figures)
 
 .PHONY: bench draw
 
