@@ -52,8 +52,8 @@ endef
 define ONE_OBJECT
 @echo 'building $@'
 @mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && made=$(1)/$$host/c-library/libic_listener.a && \
-CARGO_INCREMENTAL=0 $(CARGO) rustc --lib --crate-type staticlib --profile c-library --target-dir $(1) --target $$host \
-	-- --cfg ic_listener_c_library $(2) && \
+CARGO_INCREMENTAL=0 $(CARGO) rustc --lib --features c-api --crate-type staticlib --profile c-library --target-dir $(1) --target $$host \
+	$(if $(2),-- $(2)) && \
 LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' CC='$(CC)' ./one_object.sh "$$made" $@ && rm -f "$$made"
 endef
 
