@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::address::Excerpt;
 use crate::{Attempts, Census};
 
-/// The step that failed. Its `Display` is the name of the system call, as database logs know it from their "bind: %m".
+/// The step that failed. Its name is that of the system call, as database logs know it from their "bind: %m".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,7 +1,7 @@
 # The library for LD_PRELOAD and its command. Included by the Makefile at the top, after what makes the static library.
 
-PRELOAD_LIB = target/preload/libic_listener_preload.so
-PRELOAD_RUN = target/preload/ic_listener_run
+PRELOAD_LIB = $(BUILD_DIR)/preload/libic_listener_preload.so
+PRELOAD_RUN = $(BUILD_DIR)/preload/ic_listener_run
 PRELOAD_CFLAGS = -std=gnu11 -O2 -fPIC -fexceptions -fvisibility=hidden -Wall -Wextra -Iinclude
 
 all: preload
@@ -23,12 +23,12 @@ $(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/
 	mv -f $@.new $@
 
 # The command has the path of the installed library, so another LIBDIR rebuilds it.
-$(PRELOAD_RUN): tools/preload/ic_listener_run.c tools/preload/preload.mk target/preload/libdir
+$(PRELOAD_RUN): tools/preload/ic_listener_run.c tools/preload/preload.mk $(BUILD_DIR)/preload/libdir
 	@echo 'building $@'
 	@$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl && \
 	mv -f $@.new $@
 
-target/preload/libdir: FORCE
+$(BUILD_DIR)/preload/libdir: FORCE
 	@mkdir -p $(@D)
 	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
 
