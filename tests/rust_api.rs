@@ -122,7 +122,7 @@ fn errors_say_what_is_wrong() {
             Options::new().address(Ipv4Addr::new(192, 0, 2, 1)),
             Step::Bind,
             libc::EADDRNOTAVAIL,
-            "192.0.2.1 is not an address of this host",
+            "192.0.2.1 is not an address of this host, or not yet (tentative)",
         ),
     ] {
         let error = options.open_tcp().unwrap_err();
@@ -192,7 +192,9 @@ fn a_census_counts_each_port_of_the_options_once() {
 
 #[test]
 fn a_census_of_options_that_cannot_be_used_is_refused() {
-    for options in [Options::new().address(Ipv4Addr::BROADCAST), Options::new().backlog(-1), Options::new().ports(0..=7)] {
+    for options in
+        [Options::new().address(Ipv4Addr::BROADCAST), Options::new().backlog(-1), Options::new().ports(0..=7)]
+    {
         assert_eq!(options.census().unwrap_err().raw_os_error(), Some(libc::EINVAL), "{options:?}");
     }
 }
