@@ -1,5 +1,5 @@
 /*
- * ic_udpifc.c
+ * ic_udp.c
  *		The head of HAWQ's file of that name; ic_udpifc.body follows.
  */
 #include "postgres.h"
@@ -10,4 +10,10 @@
 #include <unistd.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
+
+static int
+bindUDPSocket(int fd, const struct sockaddr_storage *address)
+{
+	return bind(fd, (const struct sockaddr *) address, sizeof(*address));
+}
 
