@@ -1,10 +1,13 @@
 //! Which processes hold ports, as far as /proc shows it: an ordinary user sees his own.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use procfs::net::TcpNetEntry;
 use procfs::process::{FDTarget, all_processes};
 use serde::Serialize;
+
+use crate::destinations::is_in_the_way;
 
 /// Processes by how many ports they hold, the greatest holder first.
 #[derive(Serialize, Default)]
@@ -21,15 +24,19 @@ pub struct Process {
     pub ports: usize,
 }
 
-/// Who holds the ports, which are sorted.
+/// Who holds the ports, which are sorted, of the address or of all this host.
 ///
 /// /proc/net/tcp does not list sockets that are only bound, and TIME_WAIT belongs to no process.
-pub fn holding(ports: &[u16]) -> Processes {
+pub fn holding(ports: &[u16], address: Option<IpAddr>) -> Processes {
     let sockets: HashMap<u64, u16> = [procfs::net::tcp(), procfs::net::tcp6()]
         .into_iter()
         .flat_map(Result::unwrap_or_default)
+        .filter(|TcpNetEntry { inode, local_address, .. }| {
+            *inode != 0
+                && ports.binary_search(&local_address.port()).is_ok()
+                && is_in_the_way(address, local_address.ip())
+        })
         .map(|TcpNetEntry { inode, local_address, .. }| (inode, local_address.port()))
-        .filter(|(inode, port)| *inode != 0 && ports.binary_search(port).is_ok())
         .collect();
     let mut seen = HashSet::new();
     let mut holding: Vec<Process> = all_processes()
