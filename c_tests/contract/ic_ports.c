@@ -166,10 +166,10 @@ TEST_IN_NETNS(the_verdict_is_what_can_be_had)
 
 	/* It left nothing behind. */
 	expect_equal(ic_listener_census(NULL, &after), 0);
-	expect_equal(after.ports_time_wait, before.ports_time_wait);
-	expect_equal(after.ports_listening, before.ports_listening);
-	expect_equal(after.ports_bound, before.ports_bound);
-	expect_equal(after.ports_unheld, before.ports_unheld);
+	expect_equal(after.holders.time_wait, before.holders.time_wait);
+	expect_equal(after.holders.listening, before.holders.listening);
+	expect_equal(after.holders.bound, before.holders.bound);
+	expect_equal(after.holders.unseen, before.holders.unseen);
 
 	/* As many listeners as were promised, and no more. */
 	while (open_listener(NULL).returned == 0)

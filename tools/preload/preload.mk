@@ -1,7 +1,7 @@
 # The library for LD_PRELOAD and its command. Included by the Makefile at the top, after what makes the static library.
 
-PRELOAD_LIB = target/preload/libic_listener_preload.so
-PRELOAD_RUN = target/preload/ic_listener_run
+PRELOAD_LIB = $(BUILD_DIR)/preload/libic_listener_preload.so
+PRELOAD_RUN = $(BUILD_DIR)/preload/ic_listener_run
 PRELOAD_CFLAGS = -std=gnu11 -O2 -fPIC -fexceptions -fvisibility=hidden -Wall -Wextra -Iinclude
 
 all: preload
@@ -23,12 +23,12 @@ $(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/
 	mv -f $@.new $@
 
 # The command has the paths of what is installed: other directories make another one.
-$(PRELOAD_RUN): tools/preload/ic_listener_run.sh tools/preload/preload.mk Cargo.toml target/preload/directories
+$(PRELOAD_RUN): tools/preload/ic_listener_run.sh tools/preload/preload.mk Cargo.toml $(BUILD_DIR)/preload/directories
 	@echo 'building $@'
 	@sed -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@BINDIR@|$(BINDIR)|' -e 's|@VERSION@|$(VERSION)|' $< >$@.new && \
 	chmod 755 $@.new && mv -f $@.new $@
 
-target/preload/directories: FORCE
+$(BUILD_DIR)/preload/directories: FORCE
 	@mkdir -p $(@D)
 	@echo '$(LIBDIR) $(BINDIR)' | cmp -s - $@ || echo '$(LIBDIR) $(BINDIR)' >$@
 

@@ -1,7 +1,7 @@
 //! Where the connections of this host go.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,9 +11,8 @@ use serde::Serialize;
 /// How many are told; the others are counted.
 const TOLD: usize = 10;
 
-// States of net/tcp_states.h.
+/// In net/tcp_states.h.
 const TIME_WAIT: u8 = 6;
-const LISTEN: u8 = 10;
 
 /// Destinations by how many ports go there, the greatest first.
 #[derive(Serialize)]
@@ -52,28 +51,18 @@ impl Connections {
     }
 }
 
-/// The destinations of connections from the ports, which are sorted. Ports with a listener are left out: their
-/// connections came from elsewhere.
+/// The destinations of connections from the ports, which are sorted, and from the address or all of this host.
 ///
 /// # Errors
 ///
 /// Why they cannot be seen.
 pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> {
-    let mut listening = HashSet::new();
-    let mut connections = Vec::new();
-    ic_listener::for_each_connection(&mut |Connection { local, remote, state }| {
-        if ports.binary_search(&local.port()).is_err() {
-            // Not ours.
-        } else if state == LISTEN {
-            listening.insert(local.port());
-        } else if remote.port() != 0 && is_in_the_way(address, local.ip()) {
-            connections.push((local.port(), remote, state));
+    let mut by_destination: HashMap<(IpAddr, u16), Connections> = HashMap::new();
+    ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
+        if ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip()) {
+            by_destination.entry((remote.ip().to_canonical(), remote.port())).or_default().add(state);
         }
     })?;
-    let mut by_destination: HashMap<(IpAddr, u16), Connections> = HashMap::new();
-    for (_, remote, state) in connections.into_iter().filter(|(port, ..)| !listening.contains(port)) {
-        by_destination.entry((remote.ip().to_canonical(), remote.port())).or_default().add(state);
-    }
     let mut most: Vec<Destination> = by_destination
         .into_iter()
         .map(|((address, port), connections)| Destination { address, port, connections })
@@ -92,7 +81,7 @@ pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> 
 pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::Result<Connections> {
     let mut connections = Connections::default();
     let wanted = (target.ip().to_canonical(), target.port());
-    ic_listener::for_each_connection(&mut |Connection { local, remote, state }| {
+    ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
         if (remote.ip().to_canonical(), remote.port()) == wanted
             && local.ip().to_canonical() == source.to_canonical()
             && ports.binary_search(&local.port()).is_ok()

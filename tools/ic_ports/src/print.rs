@@ -75,8 +75,7 @@ fn range_in_words(census: &Census, named: bool) -> String {
     let (min, max) = (*census.range.start(), *census.range.end());
     let mut words = format!("{min}-{max}");
     if !named {
-        let reserved = u32::from(max) - u32::from(min) + 1 - census.ports;
-        let _ = write!(words, " (net.ipv4.ip_local_port_range), {reserved} of them reserved");
+        let _ = write!(words, " (net.ipv4.ip_local_port_range), {} of them reserved", census.reserved);
     }
     words
 }
@@ -97,14 +96,14 @@ fn holders_in_words(census: &Census) -> [(u32, String); 6] {
         1 => format!(", free in {time_wait_last_s} s"),
         _ => format!(", the next is free in {time_wait_next_s} s, all in {time_wait_last_s} s"),
     };
-    let unseen = if census.source == CensusSource::Netlink { "" } else { ", or sockets that are only bound" };
+    let or_bound = if census.source == CensusSource::Netlink { "" } else { ", or sockets that are only bound" };
     [
         (listening, "listeners".to_owned()),
         (bound, "sockets that are bound, and neither listen nor connect".to_owned()),
         (connected, "connections".to_owned()),
         (closing, "connections that are closing".to_owned()),
         (time_wait, format!("TIME_WAIT{ends}")),
-        (census.unheld(), format!("no holder that can be seen{unseen}")),
+        (census.unseen(), format!("no holder that can be seen{or_bound}")),
     ]
 }
 
@@ -196,14 +195,13 @@ struct JsonHolders {
     time_wait: u32,
     time_wait_next_s: u32,
     time_wait_last_s: u32,
-    unheld: u32,
+    unseen: u32,
 }
 
 impl JsonRange {
     fn of(census: &Census, named: bool) -> Self {
         let (min, max) = (*census.range.start(), *census.range.end());
-        let reserved = u32::from(max) - u32::from(min) + 1 - census.ports;
-        Self { min, max, ports: census.ports, reserved, named }
+        Self { min, max, ports: census.ports, reserved: census.reserved, named }
     }
 }
 
@@ -222,7 +220,7 @@ pub fn json(survey: &Survey) -> String {
             time_wait: census.holders.time_wait,
             time_wait_next_s: census.holders.time_wait_next_s,
             time_wait_last_s: census.holders.time_wait_last_s,
-            unheld: census.unheld(),
+            unseen: census.unseen(),
         }),
         holders_error: survey.census.as_ref().err().map(String::as_str),
         processes: &survey.processes,

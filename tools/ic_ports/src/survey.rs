@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use ic_listener::{Census, Options};
+use ic_listener::{Address, Census, Options};
 
 use crate::destinations::{self, Connections, Destinations};
 use crate::processes::{self, Processes};
@@ -33,23 +33,27 @@ impl Survey {
     pub fn of(address: Option<&str>, ports: Option<RangeInclusive<u16>>) -> Result<Self, String> {
         let mut options = Options::new();
         if let Some(address) = address {
-            options = options.address(address);
+            options = options.address(address.parse::<Address>().map_err(|error| error.to_string())?);
         }
         let named = ports.is_some();
         if let Some(ports) = ports {
             options = options.ports(ports);
         }
-        // Without the interface of a link-local address. What is none was given to the library, which refuses it.
+        // Without the interface of a link-local address.
         let ip = address.and_then(|address| address.split('%').next()?.parse().ok());
 
         // The census first: it would count the sockets that ask.
         let census = options.census().map_err(|error| error.to_string());
         let usable = usable(&census, named);
+        let sockets = processes::sockets();
+        // The connections of a listener came from elsewhere.
+        let listening = processes::listening(&sockets);
+        let connecting: Vec<u16> = usable.iter().copied().filter(|port| !listening.contains(port)).collect();
         Ok(Self {
             address: address.map(str::to_owned),
             named,
-            processes: processes::holding(&usable, ip),
-            destinations: destinations::from(&usable, ip),
+            processes: processes::holding(&sockets, &usable, ip),
+            destinations: destinations::from(&connecting, ip),
             listener: trial::for_a_listener(&options, &usable)?,
             connection: if named { None } else { Some(trial::for_a_connection(ip)) },
             census,
