@@ -237,6 +237,7 @@ extern "C" {
 //   - is non-blocking and close-on-exec;
 //   - is alone on its port: while it listens, no other socket can bind the port on any address of the host;
 //   - has SO_REUSEADDR set, so that the TIME_WAITs of its connections can be listened on.
+//
 // The caller owns *fd and closes it with close(2).
 //
 // Three exceptions to being alone: beside an IPv4 socket, others may bind the port on IPv6 (see IcListenerOptions); a

@@ -37,6 +37,7 @@ use crate::{Attempts, Error, Options, PortOrigin, Step, sys};
 ///   - is non-blocking and close-on-exec;
 ///   - is alone on its port: while it listens, no other socket can bind the port on any address of the host;
 ///   - has SO_REUSEADDR set, so that the TIME_WAITs of its connections can be listened on.
+///
 /// The caller owns *fd and closes it with close(2).
 ///
 /// Three exceptions to being alone: beside an IPv4 socket, others may bind the port on IPv6 (see IcListenerOptions); a
@@ -344,7 +345,7 @@ unsafe fn open(
             port.write(c_int::from(won.port));
             fd.write(won.socket.into_raw_fd());
         }
-        Ok((won.origin, Some(won.port)))
+        Ok(Won(won.origin, Some(won.port)))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
@@ -365,7 +366,7 @@ unsafe fn call(
         panic_for_a_test();
         // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known;
         // if it is not, or is closed meanwhile, the system calls say EBADF, and nothing else relies on it.
-        act(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| (origin, None))
+        act(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| Won(origin, None))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
@@ -404,11 +405,11 @@ fn of_libc(step: Step, returned: c_int) -> Result<PortOrigin, Failure> {
     without_help(step, if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) })
 }
 
+/// Where the port came from, and which it is, where the call tells.
+struct Won(PortOrigin, Option<u16>);
+
 /// Runs `act`, catches a panic, fills the report, and sets errno. Gives what the call returns.
-unsafe fn run(
-    report: *mut IcListenerReport,
-    act: impl FnOnce(&mut Attempts) -> Result<(PortOrigin, Option<u16>), Failure>,
-) -> c_int {
+unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> Result<Won, Failure>) -> c_int {
     // SAFETY: the caller promises that report is NULL or points to a report with its size set.
     let size = if report.is_null() { None } else { Some(unsafe { (*report).size }) };
     if size.is_some_and(|size| !(REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&size)) {
@@ -437,12 +438,9 @@ unsafe fn run(
 }
 
 /// What a call did and who holds the ports, where that is why it failed.
-fn filled(
-    outcome: std::thread::Result<(Result<(PortOrigin, Option<u16>), Failure>, Attempts)>,
-    elapsed: Duration,
-) -> IcListenerReport {
+fn filled(outcome: std::thread::Result<(Result<Won, Failure>, Attempts)>, elapsed: Duration) -> IcListenerReport {
     match outcome {
-        Ok((Ok((origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
+        Ok((Ok(Won(origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
         Ok((Err(failure), attempts)) => {
             let error = Error::new(failure, attempts, elapsed);
             let census = if error.is_no_port() { error.attempts().holders() } else { None };
