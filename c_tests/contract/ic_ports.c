@@ -197,7 +197,7 @@ TEST_IN_NETNS(options_choose_the_ports_and_the_address)
 	expect_in(result.output, "address     ::1\n");
 	expect_in(result.output, "can be opened: yes, 2 free, 0 by sharing\n");
 	result = expect_status(RUN("-a", "192.0.2.1"), 1);
-	expect_in(result.output, "no, 192.0.2.1 is not an address of this host\n");
+	expect_in(result.output, "no, 192.0.2.1 is not an address of this host");
 }
 
 /* A member of the JSON object, or -1. */
