@@ -125,19 +125,21 @@ def p99(*ports):
     for turn, port in enumerate(ports * 5):
         with subprocess.Popen([sys.executable, __file__, "bother", str(port), str(3000 + 10 * turn)]) as others:
             made = connect(port)
-            end = time.monotonic() + 2
-            while time.monotonic() < end:
-                started = time.monotonic()
+            due = time.monotonic()
+            # Every 5 ms, also while nothing comes back: who waits for an answer asks less often when it takes long.
+            for due in (due + 0.005 * number for number in range(400)):
+                time.sleep(max(0, due - time.monotonic()))
                 if ask(made, "/static.html") != "200":
                     sys.exit("no static page")
-                times[port].append(1000 * (time.monotonic() - started))
+                times[port].append(1000 * (time.monotonic() - due))
+                if times[port][-1] > 2000:
+                    break
             if others.poll() is not None:
                 sys.exit("nobody else asked")
             others.kill()
     for port in ports:
         times[port].sort()
-        print(f"{times[port][len(times[port]) * 99 // 100]:.1f}", end=" ")
-    print(*(len(times[port]) for port in ports))
+        print(f"{times[port][len(times[port]) * 99 // 100]:.1f}", end=" " if port == ports[0] else "\n")
 
 
 kind, *arguments = sys.argv[1:]
