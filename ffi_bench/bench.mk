@@ -1,6 +1,7 @@
-# make bench           measures the static library against what it replaces, and judges the targets
+# make bench           measures the static library against what it replaces, and judges the targets (12 minutes)
 # make bench QUICK=1   the same in less than a minute; what it finds goes to ffi_bench/results/quick
-# make draw            draws the figures anew from the results that are there (QUICK=1: those)
+# make bench BEFORE=DIRECTORY	and compares with the results of an earlier version
+# make draw            draws the pictures anew from the results that are there, and puts the tables into the documents
 
 BENCH_RESULTS = ffi_bench/results$(if $(QUICK),/quick)
 
@@ -8,8 +9,8 @@ BENCH_RESULTS = ffi_bench/results$(if $(QUICK),/quick)
 
 bench: $(STATIC_LIB)
 	$(CARGO) build --quiet --release --package ffi_bench
-	target/release/ffi_bench $(if $(QUICK),--quick) $(BENCH_RESULTS)
+	target/release/ffi_bench $(if $(QUICK),--quick) $(if $(BEFORE),--before $(BEFORE)) $(BENCH_RESULTS)
 
 draw: $(STATIC_LIB)
 	$(CARGO) build --quiet --release --package ffi_bench
-	target/release/ffi_bench --draw $(BENCH_RESULTS)
+	target/release/ffi_bench --draw $(BENCH_RESULTS) $(if $(QUICK),,README.md docs/why.md)
