@@ -1,9 +1,9 @@
 # make bench           measures the static library against what it replaces, and judges the targets (12 minutes)
-# make bench QUICK=1   the same in less than a minute; what it finds goes to ffi_bench/results/quick
+# make bench QUICK=1   the same in less than a minute; what it finds goes to target/bench
 # make bench BEFORE=DIRECTORY	and compares with the results of an earlier version
 # make draw            draws the pictures anew from the results that are there, and puts the tables into the documents
 
-BENCH_RESULTS = ffi_bench/results$(if $(QUICK),/quick)
+BENCH_RESULTS = $(if $(QUICK),target/bench,ffi_bench/results)
 
 .PHONY: bench draw
 

@@ -12,7 +12,7 @@ use crate::contenders::{CONNECTING, Contender, FEW_LEFT, NONE_LEFT, TCP, UDP, se
 use crate::measure::{Condition, Tally, Turns, interleaved, timed};
 use crate::namespace::{self, DEFAULT_PORTS, DEFAULT_RANGE};
 use crate::occupancy::{self, Server};
-use crate::processes::{Child, cpu_time, open_files_limit};
+use crate::processes::{Child, Holders, Undisturbed, cpu_time, open_files_limit};
 use crate::results::{Case, Fill, Found, title};
 
 pub type Group = (&'static str, fn(&Bench) -> io::Result<()>);
@@ -28,7 +28,7 @@ pub const GROUPS: &[Group] = &[
     ("time_wait_not_reusable", time_wait_not_reusable),
     ("fill", fill),
     ("udp", udp),
-    ("first_call", |bench| first_calls(bench, "first_call", 1_000)),
+    ("first_call", |bench| first_calls(bench, "first_call", 700)),
     ("other_range", other_range),
     ("connect_quiet", |bench| connecting(bench, "connect_quiet", &[], &[])),
     ("connect_other", connect_other),
@@ -70,11 +70,9 @@ pub struct Bench {
 
 impl Bench {
     /// So many rounds, cold and warm, as things are now.
-    fn both(&self, name: &str, contenders: &[Contender], rounds: [u64; 2]) -> io::Result<()> {
-        for (condition, rounds) in [Condition::Cold, Condition::Warm].into_iter().zip(rounds) {
-            self.measure(name, contenders, condition, rounds, 20)?;
-        }
-        Ok(())
+    fn both(&self, name: &str, contenders: &[Contender], [cold, warm]: [u64; 2]) -> io::Result<()> {
+        self.measure(name, contenders, Condition::Cold, cold, 30)?;
+        self.measure(name, contenders, Condition::Warm, warm, 12)
     }
 
     /// Everybody in every round, and no new round after so many seconds.
@@ -87,7 +85,7 @@ impl Bench {
         seconds: u64,
     ) -> io::Result<()> {
         let rounds = self.rounds(rounds);
-        let time = if self.quick { Duration::from_millis(350) } else { Duration::from_secs(seconds) };
+        let time = if self.quick { Duration::from_millis(250) } else { Duration::from_secs(seconds) };
         let bar = bar(&format!("{}, {}", title(name), condition.name()), rounds);
         let contenders = interleaved(contenders, condition, rounds, time, || bar.inc(1));
         bar.finish_and_clear();
@@ -133,7 +131,7 @@ fn self_check(_bench: &Bench) -> io::Result<()> {
 
 fn held_by_bind_0(bench: &Bench) -> io::Result<()> {
     let ports = occupancy::as_bind_0_would(DEFAULT_RANGE, DEFAULT_PORTS);
-    held_case_by_case(bench, "by_bind_0", &ports, |held| match occupancy::is_where_the_kernel_picks(held)? {
+    held_case_by_case(bench, "by_bind_0", &ports, |next| match occupancy::kernel_picks_like(next)? {
         true => Ok(()),
         false => Err(io::Error::other("SO_REUSEADDR and bind(0) pick other ports on this kernel")),
     })?;
@@ -162,12 +160,12 @@ fn held_case_by_case(
     series: &str,
     ports: &[u16],
     check: impl Fn(&[u16]) -> io::Result<()>,
-) -> io::Result<Vec<crate::processes::Holders>> {
+) -> io::Result<Vec<Holders>> {
     let (mut holders, mut held) = (Vec::new(), 0);
     for percent in OCCUPANCIES {
         holders.push(occupancy::held(Type::STREAM, &ports[held..share(percent)])?);
         held = share(percent);
-        check(&ports[..held])?;
+        check(&ports[held..])?;
         // The others are for the picture.
         let in_the_table = matches!((series, percent), ("by_bind_0", 30 | 50 | 90) | (_, 99));
         let rounds = if in_the_table { [500, 1_000] } else { [150, 150] };
@@ -178,7 +176,7 @@ fn held_case_by_case(
 
 fn in_time_wait(bench: &Bench, condition: Condition) -> io::Result<()> {
     occupancy::leave_in_time_wait(&occupancy::at_random(), true)?;
-    bench.measure("time_wait", TCP, condition, 500, 45)?;
+    bench.measure("time_wait", TCP, condition, 500, if condition == Condition::Cold { 52 } else { 12 })?;
     occupancy::are_in_time_wait(DEFAULT_PORTS)
 }
 
@@ -206,31 +204,27 @@ fn other_range(bench: &Bench) -> io::Result<()> {
 }
 
 /// The call that a backend makes: in a child, forked from a process that has never called, so that whatever is read or
-/// loaded once is paid. Warm is right after fork().
+/// loaded once is paid. The walk of the cold ones is the parent's.
 fn first_calls(bench: &Bench, name: &str, rounds: u64) -> io::Result<()> {
-    start_as_a_postmaster()?;
+    start_as_a_postmaster();
     for condition in [Condition::Cold, Condition::Warm] {
         let rounds = bench.rounds(rounds);
         let bar = bar(&format!("{}, {}", title(name), condition.name()), rounds);
         let mut tallies: Vec<Tally> = TCP.iter().map(|_| Tally::default()).collect();
         let mut turns = Turns::of(TCP.len());
-        let _undisturbed = crate::processes::Undisturbed::ask();
+        let _undisturbed = Undisturbed::ask();
         for _ in 0..rounds {
             for index in turns.next_round() {
-                let (mut from, to) = io::pipe()?;
+                let (from, to) = io::pipe()?;
+                if condition == Condition::Cold {
+                    condition.prepare(&TCP[index]);
+                }
                 let child = Child::fork(|| {
-                    if condition == Condition::Cold {
-                        condition.prepare(&TCP[index]);
-                    }
-                    let ((nanoseconds, errno), _opened) = timed(&TCP[index]);
-                    let bytes = [nanoseconds.to_ne_bytes(), i64::from(errno).to_ne_bytes()].concat();
-                    (&to).write_all(&bytes).expect("the parent reads");
+                    let (sample, _opened) = timed(&TCP[index]);
+                    serde_json::to_writer(to, &sample).expect("the parent reads");
                 })?;
-                let [mut nanoseconds, mut errno] = [[0; 8]; 2];
-                from.read_exact(&mut nanoseconds)?;
-                from.read_exact(&mut errno)?;
+                tallies[index].add(serde_json::from_reader(from)?);
                 child.join()?;
-                tallies[index].add((u64::from_ne_bytes(nanoseconds), i64::from_ne_bytes(errno) as i32));
             }
             bar.inc(1);
         }
@@ -246,7 +240,9 @@ fn first_calls(bench: &Bench, name: &str, rounds: u64) -> io::Result<()> {
 fn connecting(bench: &Bench, name: &str, connected: &[u16], waiting: &[u16]) -> io::Result<()> {
     occupancy::leave_in_time_wait(waiting, true)?;
     let _server = Server::with_connections(SERVER_PORT, connected)?.accepting()?;
-    bench.both(name, CONNECTING, [1_000, 5_000])?;
+    // Within the 60 s of TIME_WAIT.
+    bench.measure(name, CONNECTING, Condition::Cold, 500, 20)?;
+    bench.measure(name, CONNECTING, Condition::Warm, 5_000, 20)?;
     occupancy::are_in_time_wait(waiting.len())
 }
 
@@ -276,7 +272,7 @@ fn fill(bench: &Bench) -> io::Result<()> {
     // Four, or as many as it takes to hold the range with room for uneven shares.
     let processes = DEFAULT_PORTS.div_ceil((open_files_limit() / 2).max(1)).max(4);
     // Greenplum's C takes half a minute.
-    let patience = Duration::from_secs(if bench.quick { 2 } else { 300 });
+    let patience = Duration::from_millis(if bench.quick { 700 } else { 300_000 });
     for contender in TCP.iter().filter(|contender| ["stock", "ic_listener"].contains(&contender.name)) {
         let bar = bar(&format!("filling the range: {}", contender.name), 1);
         let began = Instant::now();

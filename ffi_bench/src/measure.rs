@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
 use std::os::fd::OwnedFd;
+use std::ptr;
+use std::slice;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -52,10 +54,23 @@ pub fn walked_bytes() -> usize {
 
 fn walk() {
     const LINE: usize = 64;
-    static MEMORY: OnceLock<Vec<u8>> = OnceLock::new();
-    // Not zeros: those might be one page.
-    let memory = MEMORY.get_or_init(|| vec![1; walked_bytes()]);
+    static MEMORY: OnceLock<&[u8]> = OnceLock::new();
+    let memory = MEMORY.get_or_init(|| memory(walked_bytes()));
     black_box(memory.iter().step_by(LINE).map(|&byte| u64::from(byte)).sum::<u64>());
+}
+
+/// Memory that children do not have: to copy its page tables would make a fork() cold that should be warm.
+fn memory(bytes: usize) -> &'static [u8] {
+    let (writable, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, which stays, and which nobody else knows.
+    let memory = unsafe {
+        let start = libc::mmap(ptr::null_mut(), bytes, writable, private, -1, 0);
+        assert!(start != libc::MAP_FAILED && libc::madvise(start, bytes, libc::MADV_DONTFORK) == 0);
+        slice::from_raw_parts_mut(start.cast(), bytes)
+    };
+    // Zeros might all be one page.
+    memory.fill(1);
+    memory
 }
 
 /// The time that the call took, and its errno, or 0.
@@ -120,7 +135,7 @@ pub fn interleaved(
         }
         after_round();
         if rested.elapsed() > WORK {
-            std::thread::sleep(rested.elapsed() / 10);
+            std::thread::sleep(rested.elapsed() / 15);
             rested = Instant::now();
         }
         if began.elapsed() > time {

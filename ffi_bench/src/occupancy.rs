@@ -37,7 +37,7 @@ pub fn at_random() -> Vec<u16> {
 }
 
 /// So many ports of the range in an order in which SO_REUSEADDR + bind(0) takes them, as `inet_csk_find_open_port` has
-/// it, while nobody closes anything. The kernel itself needs minutes for it; [`is_where_the_kernel_picks`] asks it.
+/// it, while nobody closes anything. The kernel itself needs minutes for it; [`kernel_picks_like`] asks it.
 ///
 /// It starts at a random odd offset of the range's lower half, goes up in steps of two and round, then over the even
 /// offsets, and only then looks at the upper half.
@@ -64,22 +64,19 @@ pub fn as_bind_0_would(range: std::ops::RangeInclusive<u16>, count: usize) -> Ve
         .collect()
 }
 
-/// Whether the kernel's next picks are free ports of the part of the range in which [`as_bind_0_would`] has them: the
-/// lower half's odd offsets, its even ones, and so on.
-pub fn is_where_the_kernel_picks(held: &[u16]) -> io::Result<bool> {
+/// Whether the kernel, too, picks in the part of the range where [`as_bind_0_would`] has the next ports: the lower half's
+/// odd offsets, its even ones, and so on.
+pub fn kernel_picks_like(next: &[u16]) -> io::Result<bool> {
     const PICKS: usize = 20;
     let part = |port: u16| {
         let offset = usize::from(port - DEFAULT_RANGE.start());
         (offset >= DEFAULT_PORTS / 2, offset % 2 == 0)
     };
-    let next = as_bind_0_would(DEFAULT_RANGE, held.len() + PICKS);
-    let expected: HashSet<_> = next[held.len()..].iter().map(|&port| part(port)).collect();
+    let expected: HashSet<_> = next.iter().take(PICKS).map(|&port| part(port)).collect();
     let picked: io::Result<Vec<Socket>> = (0..PICKS).map(|_| wildcard_socket(Type::STREAM, 0, true)).collect();
-    let parts: io::Result<HashSet<_>> = picked?
-        .iter()
-        .map(|socket| Ok(part(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))))
-        .collect();
-    Ok(parts?.is_subset(&expected))
+    let port_of = |socket: &Socket| Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()));
+    let picked: io::Result<HashSet<_>> = picked?.iter().map(|socket| port_of(socket).map(part)).collect();
+    Ok(picked?.is_subset(&expected))
 }
 
 /// The connecting side's ports, one after the other; outside the range, and in use for microseconds only.

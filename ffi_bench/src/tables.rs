@@ -97,16 +97,18 @@ const TABLES: [Table; 4] = [
     },
 ];
 
-/// What comes between the marks of that name.
+/// What comes between the marks of that name: of a table and a condition, or of a thing of its own.
 fn text(run: &Run, name: &str) -> Option<String> {
     match name {
         "machine" => return Some(format!("{}.\n", machine(run))),
         "others" => return Some(others(run)),
-        "slower" => return Some(slower(run)),
         _ => {}
     }
     let (name, condition) = name.split_once(' ')?;
-    let condition = [Condition::Cold, Condition::Warm].into_iter().find(|one| one.name() == condition)?;
+    let condition = CONDITIONS.into_iter().find(|one| one.name() == condition)?;
+    if name == "slower" {
+        return Some(slower(run, condition));
+    }
     let table = TABLES.iter().find(|table| table.name == name)?;
     let headings: Vec<&str> = table.columns.iter().map(|(_, heading)| *heading).collect();
     let mut text = format!(
@@ -125,6 +127,8 @@ fn text(run: &Run, name: &str) -> Option<String> {
     Some(text)
 }
 
+const CONDITIONS: [Condition; 2] = [Condition::Cold, Condition::Warm];
+
 /// Bold where ours gets what Greenplum's C, or connect(), does not.
 fn cell(case: &Case, one: &Figures) -> String {
     let times = [Some(one.p50_us), one.p99_us].into_iter().flatten().map(with_commas).collect::<Vec<_>>().join(" / ");
@@ -141,15 +145,10 @@ fn cell(case: &Case, one: &Figures) -> String {
 /// What fits into no other table.
 fn others(run: &Run) -> String {
     let mut text = "| | Greenplum's C | ic_listener |\n|---|---|---|\n".to_owned();
-    for (name, condition) in ["udp_quiet", "udp_at_random_90"]
-        .into_iter()
-        .flat_map(|name| [Condition::Cold, Condition::Warm].map(|condition| (name, condition)))
-    {
-        if let Some(case) = run.of(name, condition) {
-            let of = |name| case.of(name).map_or(String::new(), |one| cell(case, one));
-            let (title, condition) = (title(name), condition.name());
-            text += &format!("| {title}, {condition} | {} | {} |\n", of("stock"), of("ic_listener"));
-        }
+    for case in run.cases.iter().filter(|case| case.name.starts_with("udp")) {
+        let of = |name| case.of(name).map_or(String::new(), |one| cell(case, one));
+        let (title, condition) = (title(&case.name), case.condition.name());
+        text += &format!("| {title}, {condition} | {} | {} |\n", of("stock"), of("ic_listener"));
     }
     if let (Some(stock), Some(ours)) = (run.fill("stock"), run.fill("ic_listener")) {
         let more = if stock.stopped { "more than " } else { "" };
@@ -161,22 +160,21 @@ fn others(run: &Run) -> String {
     text + &format!("| added to a stripped C program, static library | | {} KiB |\n", run.linking_adds_bytes / 1024)
 }
 
-/// Where ours takes longer than Greenplum's C, or connect(), by a twentieth and more; on success, or where both fail.
-fn slower(run: &Run) -> String {
-    let mut text = "| where it is slower | p50, x | p99, x |\n|---|---|---|\n".to_owned();
-    for case in &run.cases {
-        for (ours, stock, address) in [
-            ("ic_listener", "stock", ""),
-            ("ic_listener unicast", "stock unicast", ", one address"),
-            ("ic_listener", "connect", ", connect()"),
+/// Where ours takes longer than Greenplum's C, or connect(), by a tenth and more; on success, or where both fail.
+fn slower(run: &Run, condition: Condition) -> String {
+    let mut text = format!("| slower, {} | p50, times | p99, times |\n|---|---|---|\n", condition.name());
+    for case in run.cases.iter().filter(|case| case.condition == condition) {
+        for (ours, stock, to) in [
+            ("ic_listener", "stock", "of Greenplum's C"),
+            ("ic_listener unicast", "stock unicast", "of Greenplum's C, one address"),
+            ("ic_listener", "connect", "of connect()"),
         ] {
             let (Some(ours), Some(stock)) = (case.of(ours), case.of(stock)) else { continue };
-            let (p50, p99) =
-                (ours.p50_us / stock.p50_us, ours.p99_us.zip(stock.p99_us).map(|(one, other)| one / other));
-            if (p50 >= 1.05 || p99 >= Some(1.05)) && (ours.succeeded > 0) == (stock.succeeded > 0) {
+            let p50 = ours.p50_us / stock.p50_us;
+            let p99 = ours.p99_us.zip(stock.p99_us).map(|(one, other)| one / other);
+            if (p50 >= 1.1 || p99 >= Some(1.1)) && (ours.succeeded > 0) == (stock.succeeded > 0) {
                 let p99 = p99.map_or(String::new(), |p99| format!("{p99:.2}"));
-                let (title, condition) = (title(&case.name), case.condition.name());
-                text += &format!("| {title}{address}, {condition} | {p50:.2} | {p99} |\n");
+                text += &format!("| {} | {p50:.2} {to} | {p99} |\n", title(&case.name));
             }
         }
     }
@@ -191,8 +189,9 @@ pub fn machine(run: &Run) -> String {
 }
 
 pub fn print(run: &Run) {
-    let names = TABLES.iter().flat_map(|table| ["cold", "warm"].map(|condition| format!("{} {condition}", table.name)));
-    for name in names.chain(["machine", "others", "slower"].map(str::to_owned)) {
+    let names = TABLES.iter().map(|table| table.name).chain(["slower"]);
+    let names = names.flat_map(|name| CONDITIONS.map(|condition| format!("{name} {}", condition.name())));
+    for name in names.chain(["machine", "others"].map(str::to_owned)) {
         println!("{START}{name}{CLOSE}\n{}{END}\n", text(run, &name).unwrap_or_default());
     }
 }

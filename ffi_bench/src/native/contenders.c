@@ -34,18 +34,19 @@ bench_set_ports(int floor, int server, int min, int max)
 
 /*
  * What a postmaster has done before it forks the first backend, and of which
- * its backends profit: getaddrinfo() has read its configuration.
+ * its backends profit: getaddrinfo() for listen_addresses, and for the address
+ * of the statistics collector (pgstat_init() up to PostgreSQL 14).
  */
-int
+void
 bench_start_as_a_postmaster(void)
 {
 	struct addrinfo hints = {.ai_flags = AI_PASSIVE,.ai_family = AF_UNSPEC,.ai_socktype = SOCK_STREAM};
 	struct addrinfo *addresses;
 
-	if (getaddrinfo(NULL, "5432", &hints, &addresses) != 0)
-		return -1;
-	freeaddrinfo(addresses);
-	return 0;
+	if (getaddrinfo(NULL, "5432", &hints, &addresses) == 0)
+		freeaddrinfo(addresses);
+	if (getaddrinfo("localhost", NULL, &hints, &addresses) == 0)
+		freeaddrinfo(addresses);
 }
 
 int
