@@ -1,6 +1,4 @@
-//! The figures: latency against occupancy, and success when the range is full of TIME_WAIT.
-//!
-//! Each is drawn twice, for a light and for a dark page, and has no background of its own.
+//! The picture: latency against occupancy, drawn twice, for a light and for a dark page, without a background.
 
 use std::fs;
 use std::io;
@@ -11,9 +9,11 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::cases::OCCUPANCIES;
+use crate::measure::Condition;
 use crate::namespace::DEFAULT_PORTS;
-use crate::results::{CaseResult, ContenderResult, Placed};
-use crate::table::with_commas;
+use crate::results::{Case, Figures, Run};
+use crate::tables::{machine, with_commas};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -75,13 +75,12 @@ enum Marker {
     Dot,
     Square,
     Diamond,
-    Triangle,
     Nothing,
 }
 
 /// From the lowest layer to the topmost. Curves lie on each other where contenders do the same, so the broad ones come
 /// first and the thin and dashed ones last. Colours after Okabe and Ito.
-const LOOKS: [Look; 6] = [
+const LOOKS: [Look; 5] = [
     Look {
         contender: "so_reuseaddr",
         name: "with SO_REUSEADDR",
@@ -108,15 +107,6 @@ const LOOKS: [Look; 6] = [
         dash: "",
         marker: Marker::Dot,
         to_p99: true,
-    },
-    Look {
-        contender: "std",
-        name: "Rust's std (sets SO_REUSEADDR)",
-        shade: Shade(RGBColor(0x00, 0x6b, 0x4e), RGBColor(0x2d, 0xd0, 0xa0)),
-        width: 2,
-        dash: "7 4",
-        marker: Marker::Triangle,
-        to_p99: false,
     },
     Look {
         contender: "bind(0)",
@@ -162,34 +152,29 @@ impl Look {
             Marker::Dot => return Ok(area.draw(&Circle::new((x, y), size, color))?),
             Marker::Square => vec![(-size, -size), (size, -size), (size, size), (-size, size)],
             Marker::Diamond => vec![(0, -size - 1), (size + 1, 0), (0, size + 1), (-size - 1, 0)],
-            Marker::Triangle => vec![(0, -size - 1), (size, size - 1), (-size, size - 1)],
         };
         let corners = corners.into_iter().map(|(right, down)| (x + right, y + down)).collect::<Vec<_>>();
         Ok(area.draw(&Polygon::new(corners, color))?)
     }
 }
 
-/// Draws what the results suffice for, and says how many figures that is.
-pub fn draw(results: &[CaseResult], directory: &Path) -> io::Result<usize> {
-    let figures = figures(results).map_err(|error| io::Error::other(error.to_string()))?;
-    for (name, svg) in &figures {
+/// Draws what the results suffice for: nothing after a part of a run.
+pub fn draw(run: &Run, directory: &Path) -> io::Result<()> {
+    for (name, svg) in pictures(run).map_err(|error| io::Error::other(error.to_string()))? {
         fs::write(directory.join(name), svg)?;
     }
-    Ok(figures.len())
+    Ok(())
 }
 
 /// File names, and what goes there.
-fn figures(results: &[CaseResult]) -> Drawn<Vec<(String, String)>> {
-    let mut figures = Vec::new();
+fn pictures(run: &Run) -> Drawn<Vec<(String, String)>> {
+    let mut pictures = Vec::new();
     for (page, suffix) in PAGES {
-        let drawn = [
-            ("latency_by_occupancy", latency_by_occupancy(results, page)?),
-            ("success_in_time_wait", success_in_time_wait(results, page)?),
-        ];
-        let drawn = drawn.into_iter().filter_map(|(name, svg)| Some((name, svg?)));
-        figures.extend(drawn.map(|(name, svg)| (format!("{name}{suffix}.svg"), with_dashes(svg, page))));
+        if let Some(svg) = latency_by_occupancy(run, page)? {
+            pictures.push((format!("latency_by_occupancy{suffix}.svg"), with_dashes(svg, page)));
+        }
     }
-    Ok(figures)
+    Ok(pictures)
 }
 
 /// The back end knows solid lines only, and pointed corners.
@@ -204,22 +189,16 @@ fn with_dashes(svg: String, page: Page) -> String {
 
 const WIDTH: u32 = 900;
 
-fn latency_by_occupancy(results: &[CaseResult], page: Page) -> Drawn<Option<String>> {
-    let Some(quiet) = results.iter().find(|result| result.case == "quiet") else { return Ok(None) };
-    let panels = [
-        ("Ports held by listeners that came by SO_REUSEADDR and bind(0)", Placed::BySoReuseaddrAndBind0),
-        ("Ports held by listeners at random", Placed::AtRandom),
-    ];
-    let panels = panels.map(|(caption, placed)| {
-        let held = results.iter().filter(|result| result.case.starts_with("held_"));
-        let held = held.filter_map(|result| Some((result.occupancy.as_ref()?, result)));
-        let held = held.filter(|(occupancy, _)| occupancy.placed == placed);
-        let held = held.map(|(occupancy, result)| (occupancy.percent, result));
-        let mut cases: Vec<(u32, &CaseResult)> = [(0, quiet)].into_iter().chain(held).collect();
-        cases.sort_by_key(|(percent, _)| *percent);
+fn latency_by_occupancy(run: &Run, page: Page) -> Drawn<Option<String>> {
+    let panels =
+        [("Ports held as SO_REUSEADDR and bind(0) take them", "by_bind_0"), ("Ports held at random", "at_random")];
+    let panels = panels.map(|(caption, series)| {
+        let names = OCCUPANCIES.map(|percent| (percent as u32, format!("{series}_{percent}")));
+        let names = [(0, "quiet".to_owned())].into_iter().chain(names);
+        let cases = names.filter_map(|(percent, name)| Some((percent, run.of(&name, Condition::Cold)?))).collect();
         LatencyPanel { caption, cases }
     });
-    if panels.iter().any(|panel| panel.cases.len() < 2) {
+    if panels.iter().any(|panel| panel.cases.len() <= OCCUPANCIES.len()) {
         return Ok(None);
     }
 
@@ -229,9 +208,9 @@ fn latency_by_occupancy(results: &[CaseResult], page: Page) -> Drawn<Option<Stri
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         let heading = [
-            "Median time of a call, log scale. Shaded up to the 99th percentile: Greenplum's C and ic_listener.",
+            "Median time of a call on cold caches, log scale. Shaded up to the 99th percentile: Greenplum's C, ic_listener.",
             NAMES_EXPLAINED,
-            &format!("Wildcard address, a range of {} ports; {}.", count(DEFAULT_PORTS as u64), machine(quiet)),
+            &format!("Wildcard address, a range of {} ports; {}.", with_commas(DEFAULT_PORTS as f64), machine(run)),
         ];
         head(&root, page, "Time to get a listener while others hold a part of the port range", &heading)?;
         let (_, mut rest) = root.split_vertically(HEADING);
@@ -248,7 +227,7 @@ fn latency_by_occupancy(results: &[CaseResult], page: Page) -> Drawn<Option<Stri
 struct LatencyPanel<'a> {
     caption: &'static str,
     /// By percent of the range that is held.
-    cases: Vec<(u32, &'a CaseResult)>,
+    cases: Vec<(u32, &'a Case)>,
 }
 
 impl LatencyPanel<'_> {
@@ -260,7 +239,7 @@ impl LatencyPanel<'_> {
     const DECADE: f64 = 88.0;
 
     /// What the contender took, where it got something.
-    fn of<'a>(&'a self, look: &'a Look) -> impl DoubleEndedIterator<Item = (f64, &'a ContenderResult)> {
+    fn of<'a>(&'a self, look: &'a Look) -> impl DoubleEndedIterator<Item = (f64, &'a Figures)> {
         let found = self.cases.iter().filter_map(|(percent, case)| Some((*percent, case.of(look.contender)?)));
         found.filter(|(_, result)| result.succeeded > 0).map(|(percent, result)| (f64::from(percent), result))
     }
@@ -268,7 +247,7 @@ impl LatencyPanel<'_> {
     /// In microseconds; whole decades from below, and some air above.
     fn range(&self) -> Range<f64> {
         let shown = LOOKS.iter().flat_map(|look| {
-            let p99 = move |result: &ContenderResult| result.p99_us.filter(|_| look.to_p99);
+            let p99 = move |result: &Figures| result.p99_us.filter(|_| look.to_p99);
             self.of(look).flat_map(move |(_, result)| [Some(result.p50_us), p99(result)])
         });
         let (least, most) = shown.flatten().fold((1.0, 900.0), |(least, most), us| (us.min(least), us.max(most)));
@@ -376,89 +355,12 @@ fn spread(wanted: &[i32], gap: i32, within: Range<i32>) -> Vec<i32> {
     ascending.enumerate().map(|(index, y)| y + gap * index as i32).collect()
 }
 
-fn success_in_time_wait(results: &[CaseResult], page: Page) -> Drawn<Option<String>> {
-    let find = |case: &str| results.iter().find(|result| result.case == case);
-    let (Some(reusable), Some(not_reusable)) = (find("time_wait_reusable"), find("time_wait_not_reusable")) else {
-        return Ok(None);
-    };
-    // The floor is told of a port outside the range, and says nothing here.
-    let rows: Vec<&Look> = ["stock", "so_reuseaddr", "std", "bind(0)", IC_LISTENER]
-        .iter()
-        .filter_map(|name| LOOKS.iter().find(|look| look.contender == *name))
-        .collect();
-
-    const HEADING: u32 = 82;
-    const NAMES: u32 = 236;
-    let mut svg = String::new();
-    {
-        let height = HEADING + BARS_ABOVE + ROW * rows.len() as u32 + 44;
-        let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
-        let in_time_wait =
-            reusable.conditions.get("ports_in_time_wait_before").copied().unwrap_or(DEFAULT_PORTS as u64);
-        let heading = [
-            "Calls that succeed, and the median time of a call. \
-                Nobody can have a port whose TIME_WAIT was left without SO_REUSEADDR."
-                .to_owned(),
-            format!("Wildcard address, a range of {} ports; {}.", count(in_time_wait), machine(reusable)),
-        ];
-        let title = "Calls that get a listener when every port of the range is in TIME_WAIT";
-        head(&root, page, title, &heading.each_ref().map(String::as_str))?;
-        let (_, below) = root.split_vertically(HEADING);
-        let (names, bars) = below.split_horizontally(NAMES);
-        for (row, look) in rows.iter().enumerate() {
-            let style = look.name_style(page, 13).pos(Pos::new(HPos::Right, VPos::Center));
-            names.draw(&Text::new(look.name, (NAMES as i32 - 12, middle_of(row)), style))?;
-        }
-        let halves = bars.split_evenly((1, 2));
-        success_panel(&halves[0], page, "Left by sockets with SO_REUSEADDR", &rows, reusable)?;
-        success_panel(&halves[1], page, "Left by sockets without it", &rows, not_reusable)?;
-        root.present()?;
-    }
-    Ok(Some(svg))
-}
-
-const BARS_ABOVE: u32 = 34;
-const ROW: u32 = 28;
-
-fn middle_of(row: usize) -> i32 {
-    (BARS_ABOVE + ROW * row as u32 + ROW / 2) as i32
-}
-
-fn success_panel(area: &Area<'_>, page: Page, caption: &str, rows: &[&Look], result: &CaseResult) -> Drawn<()> {
-    /// All calls.
-    const FULL: i32 = 120;
-    area.draw(&Text::new(caption.to_owned(), (0, 8), page.bold(14, TEXT)))?;
-    let bottom = (BARS_ABOVE + ROW * rows.len() as u32) as i32;
-    for percent in [0, 50, 100] {
-        let x = FULL * percent / 100;
-        let color = page.color(if percent == 0 { AXIS } else { GRID });
-        area.draw(&PathElement::new(vec![(x, BARS_ABOVE as i32), (x, bottom)], color.stroke_width(1)))?;
-        let style = page.text(13, FAINT_TEXT).pos(Pos::new(HPos::Center, VPos::Top));
-        area.draw(&Text::new(format!("{percent} %"), (x, bottom + 6), style))?;
-    }
-    for (row, look) in rows.iter().enumerate() {
-        let Some(contender) = result.of(look.contender) else { continue };
-        let y = middle_of(row);
-        let length = (f64::from(FULL) * contender.success_rate).round() as i32;
-        area.draw(&Rectangle::new([(0, y - 9), (length, y + 9)], page.color(look.shade).filled()))?;
-        let outcome = format!("{} of {}", count(contender.succeeded), count(contender.calls));
-        let label = format!("{outcome}, {}", duration(contender.p50_us));
-        let style = look.name_style(page, 13).pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw(&Text::new(label, (FULL + 14, y), style))?;
-    }
-    Ok(())
-}
-
 fn head(root: &Area<'_>, page: Page, title: &str, lines: &[&str]) -> Drawn<()> {
     root.draw(&Text::new(title.to_owned(), (20, 10), page.bold(18, TEXT)))?;
     for (y, line) in (38..).step_by(18).zip(lines) {
         root.draw(&Text::new((*line).to_owned(), (20, y), page.text(13, FAINT_TEXT)))?;
     }
     Ok(())
-}
-
-fn count(number: u64) -> String {
-    with_commas(number as f64)
 }
 
 /// In the unit and to the place that a reader compares by.
@@ -471,17 +373,9 @@ fn duration(us: f64) -> String {
     }
 }
 
-/// Without what a distribution appends.
-fn machine(result: &CaseResult) -> String {
-    let kernel = result.kernel.split('-').next().unwrap_or(&result.kernel);
-    let short = if result.quick { ", a short run" } else { "" };
-    format!("Linux {kernel}, {}, {} CPUs{short}", result.cpu, result.cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::README_COLUMNS;
 
     const WHITE_PAGE: RGBColor = RGBColor(0xff, 0xff, 0xff);
     /// As GitHub has it.
@@ -512,21 +406,11 @@ mod tests {
                 assert!(contrast(page.color(line), background) >= 3.0, "line {:?}", page.color(line));
             }
             // One that lies on another is seen on it.
-            for (above, below) in [("std", "so_reuseaddr"), ("bind(0)", "stock")] {
-                let [above, below] =
-                    [above, below].map(|name| LOOKS.iter().find(|look| look.contender == name).unwrap());
-                let colors = [above, below].map(|look| page.color(look.shade));
-                assert!(contrast(colors[0], colors[1]) >= 1.5, "{} on {}", above.name, below.name);
-                assert!(above.width < below.width && !above.dash.is_empty());
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_those_of_the_table() {
-        for (contender, name) in README_COLUMNS {
-            let look = LOOKS.iter().find(|look| look.contender == contender).unwrap();
-            assert!(look.name.starts_with(name), "{} is {name}", look.name);
+            let [above, below] =
+                ["bind(0)", "stock"].map(|name| LOOKS.iter().find(|look| look.contender == name).unwrap());
+            let colors = [above, below].map(|look| page.color(look.shade));
+            assert!(contrast(colors[0], colors[1]) >= 1.5, "{} on {}", above.name, below.name);
+            assert!(above.width < below.width && !above.dash.is_empty());
         }
     }
 
@@ -549,14 +433,14 @@ mod tests {
 
     /// After a measurement, or a change of how they are drawn, `make draw`.
     #[test]
-    fn the_figures_show_the_results_beside_them() {
+    fn the_pictures_show_the_results_beside_them() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        let figures = figures(&CaseResult::read_all(&directory).unwrap()).unwrap();
-        assert_eq!(figures.len(), 4);
-        for (name, svg) in figures {
+        let pictures = pictures(&Run::read(&directory).unwrap()).unwrap();
+        assert_eq!(pictures.len(), 2);
+        for (name, svg) in pictures {
             // What the back end wrote is what with_dashes() looks for.
             let dashed = LOOKS.iter().filter(|look| svg.contains(&format!("stroke-dasharray=\"{}\"", look.dash)));
-            assert_eq!(dashed.count(), if name.starts_with("latency") { 3 } else { 0 }, "{name}");
+            assert_eq!(dashed.count(), 2, "{name}");
             let stored = fs::read_to_string(directory.join(&name)).unwrap();
             assert!(stored == svg, "{name} is not what the results say");
         }
