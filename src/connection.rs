@@ -15,8 +15,8 @@
 //! to this destination, and the others are tried, each first on a socket of our own. That takes milliseconds on a large
 //! range, where it is not repeated for ten times as long if it found nothing.
 //!
-//! Where sock_diag is refused, or the kernel has no inet_diag, nobody knows: one port is named, and connect()'s answer
-//! stands.
+//! Where netlink is refused, /proc/net/tcp lists the connections. A kernel without inet_diag says that nobody has the
+//! 4-tuple: one port is named, and connect()'s answer stands.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,7 +29,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, Asker};
-use crate::census::{Filter, TIME_WAIT, Transport};
+use crate::census::{Filter, Seen, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
 use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
 use crate::error::Failure;
@@ -117,8 +117,8 @@ impl<'a> Search<'a> {
 
     fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         attempts.begin_pass(&self.ports);
-        if self.source.ip().to_canonical().is_unspecified() {
-            // Which 4-tuple it would be is not known.
+        if self.asker.is_none() || self.source.ip().to_canonical().is_unspecified() {
+            // Nobody can be asked, or which 4-tuple it would be is not known.
             return Ok(Found::No);
         }
         let ports = std::mem::replace(&mut self.ports, Ports::none());
@@ -222,23 +222,24 @@ impl<'a> Search<'a> {
         source
     }
 
-    /// The ports that have a connection from this source to this destination.
+    /// The ports that have a connection from this source to this destination. Connections of the other family, of
+    /// IPv4-mapped addresses, are found by asking.
     fn list(&self, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
-        if self.asker.is_none() {
-            return Ok(());
-        }
         let mut buffer = Pages::new(DUMP_BUFFER)?;
-        let (mut destination, source) = (self.destination, self.source.ip().to_canonical());
-        destination.set_ip(destination.ip().to_canonical());
-        netlink::list(Transport::Tcp, &Filter::Towards(destination), buffer.bytes(), &mut |seen| {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
+        let mut add = |seen: &Seen| {
             let is_ours = seen.local.ip().to_canonical() == source || source.is_unspecified();
             let same_interface = seen.interface == 0 || seen.interface == self.interface;
-            if is_ours && same_interface {
+            if is_ours && same_interface && canonical(seen.remote) == destination {
                 let set = if seen.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
                 set.insert(seen.local.port());
             }
             true
-        })
+        };
+        let filter = Filter::Towards { destination, of_ipv4: self.source.is_ipv4() };
+        netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut add)
+            .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))
     }
 }
 

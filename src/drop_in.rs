@@ -149,15 +149,17 @@ pub(crate) fn bind_fd(
     let reference = SockRef::from(&socket);
     let is_its_family = || reference.domain().is_ok_and(|domain| domain == address.domain());
     let wanted = address.as_socket().filter(|_| is_tcp(socket) && is_its_family());
-    if wanted.is_some() && is_late(socket) {
+    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
+    let Some(wanted) = wanted.filter(|_| !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT)) else {
+        return without_help(Step::Bind, reference.bind(address));
+    };
+    if is_late(socket) {
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
-    let no_port_is_wanted = || is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-    let Some(wanted) = wanted.filter(|wanted| wanted.port() == PICK && !no_port_is_wanted()) else {
+    if wanted.port() != PICK {
         return without_help(Step::Bind, reference.bind(address));
-    };
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
     let reuse = reference.reuse_address().unwrap_or(false);
@@ -410,8 +412,12 @@ pub(crate) fn begin_connect_fd(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
+    if !is_tcp(socket) {
+        return without_help(Step::Connect, reference.connect(address));
+    }
+    prepare_to_connect(socket);
     let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let Some(mut search) = Search::new(socket, address, attempts).filter(|_| is_tcp(socket)) else {
+    let Some(mut search) = Search::new(socket, address, attempts) else {
         return in_vain();
     };
     let mut found = search.some(attempts);
@@ -583,7 +589,11 @@ impl<'a> Probe<'a> {
         let Some(socket) = &self.socket else {
             return Ok(Answer::Ours);
         };
-        let answer = strategy::bind(&SockRef::from(socket), self.address, port)?;
+        let answer = match strategy::bind(&SockRef::from(socket), self.address, port) {
+            // An address of another host, which takes a privilege that could not be copied.
+            Err(Failure::NotOfThisHost(_)) => Answer::Ours,
+            answer => answer?,
+        };
         if answer == Answer::Ours {
             // It is spent.
             self.socket = None;
@@ -602,15 +612,21 @@ pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) ->
         (libc::SOL_SOCKET, libc::SO_MARK),
         (libc::IPPROTO_IP, libc::IP_FREEBIND),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        (libc::IPPROTO_IP, libc::IP_TOS),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
     ] {
-        if let (Ok(theirs), Ok(ours)) =
-            (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name))
-        {
-            if theirs != ours {
-                sys::set_option(like.as_fd(), level, name, theirs)?;
+        let values = (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name));
+        if let (Ok(theirs), Ok(ours)) = values {
+            let copied = theirs == ours || sys::set_option(like.as_fd(), level, name, theirs).is_ok();
+            // A mark takes CAP_NET_ADMIN to set. It decides about routes, not about ports.
+            if !copied && kind == Type::DGRAM {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
             }
         }
     }
     Ok(like)
 }
+
+/// linux/in6.h; not in the libc crate.
+const IPV6_ADDR_PREFERENCES: libc::c_int = 72;

@@ -208,8 +208,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 ///
 /// report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). There
 /// are two exceptions, where it keeps the port that was named: connect(2) from there failed for another reason, at once
-/// or later; or another program took the connection in between, or nobody could be asked (netlink refused, no inet_diag
-/// in the kernel) and the connection existed, or it was in TIME_WAIT and could not be taken over. fd stays the caller's.
+/// or later; or another program took the connection in between, or the kernel has no inet_diag to be asked
+/// and the connection existed, or it was in TIME_WAIT and could not be taken over. fd stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_connect(
     fd: c_int,
@@ -227,8 +227,7 @@ pub unsafe extern "C" fn ic_listener_connect(
 }
 
 /// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a thread
-/// that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL, on a socket
-/// with SO_REUSEADDR.
+/// that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
 ///
 /// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
 /// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
