@@ -164,7 +164,8 @@ impl<'a> Search<'a> {
         if won.is_some() {
             return Ok(Found::Port(claim));
         }
-        let found = self.take_over(order.filter(|&port| in_time_wait.contains(port)), attempts)?;
+        let may_be_named = |&port: &u16| in_time_wait.contains(port) && matches!(probe.ask_for(port), Ok(Answer::Ours));
+        let found = self.take_over(order.filter(may_be_named), attempts)?;
         self.ports = ports;
         searched_in_vain(self.destination, now, sys::thread_cpu_time() - used);
         Ok(found)
