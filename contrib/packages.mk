@@ -17,7 +17,7 @@ source-tarball:
 	@tar -cf - --exclude=./target --exclude=./.git --exclude=./c_tests/build --exclude='*.o' . | \
 		tar -xf - -C $(PACKAGES)/source/$(SOURCE_DIR)
 	@mkdir -p $(PACKAGES)/source/$(SOURCE_DIR)/.cargo && cd $(PACKAGES)/source/$(SOURCE_DIR) && \
-		$(CARGO) vendor --quiet --locked --manifest-path c_library/Cargo.toml --sync tools/ic_ports/Cargo.toml >.cargo/config.toml
+		$(CARGO) vendor --locked --manifest-path c_library/Cargo.toml --sync tools/ic_ports/Cargo.toml >.cargo/config.toml 2>../../vendor.log
 	@tar -C $(PACKAGES)/source --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw,a-s \
 		--mtime='$(PACKAGE_DATE)' -cf - $(SOURCE_DIR) | gzip -n >$(SOURCE_TARBALL)
 
