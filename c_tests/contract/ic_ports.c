@@ -299,7 +299,9 @@ TEST_IN_NETNS(ports_are_left_towards_a_destination)
 	server = server_on("127.0.0.1", SERVER);
 	for (int i = 1; i < 3; i++)
 		server_on("127.0.0.1", SERVER + i);
+	/* Its client is no destination. */
 	hold(PORT_MIN, true, true);
+	connect_from(30000, true, PORT_MIN);
 	for (int i = 0; i < 8; i++)
 		connect_from(PORT_MAX - i, true, SERVER + 1);
 	/* Elsewhere, because connect() may choose one port for both. */
@@ -336,7 +338,9 @@ TEST_IN_NETNS(ports_are_left_towards_a_destination)
 	expect_left("127.0.0.1:5003", 0, 64 - 8 - 1, 64 - 2 - 1);
 	result = expect_status(RUN("--to", "127.0.0.1:5000", "-a", "127.0.0.2"), 0);
 	expect_in(result.output, "from        127.0.0.2\n");
-	expect_in(result.output, "\nconnections 0, and 0 in TIME_WAIT\n");
+	expect_in(result.output, "\nconnections 0, and 0 in TIME_WAIT\n\n"
+			  "ports left  by\n        55  connect()\n"
+			  "        63  bind() by name, as ");
 
 	/* The server was told of no connection but ours. */
 	fcntl(server, F_SETFL, O_NONBLOCK);
@@ -368,7 +372,7 @@ TEST_IN_NETNS(ports_are_not_counted_by_connecting)
 
 	set_port_range(PORT_MIN, PORT_MAX);
 	set_sysctl("net.ipv4.tcp_fastopen", "0");
-	server = hold(SERVER, true, true);
+	server = server_on("127.0.0.1", SERVER);
 	result = expect_status(RUN("--to", "127.0.0.1:5000"), 0);
 	expect_in(result.output, "\n         ?  connect()\n");
 	result = expect_status(RUN("--to", "127.0.0.1:5000", "-j"), 0);

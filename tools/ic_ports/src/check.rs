@@ -1,5 +1,5 @@
-//! Whether the library, preloaded or not, can do here what it is for: the parts one by one, and then a port in TIME_WAIT
-//! that is taken again.
+//! Whether the library, preloaded or not, can do here what it is for: the parts one by one, and then a port in
+//! TIME_WAIT that is taken again.
 
 use std::fmt::Display;
 use std::fs;

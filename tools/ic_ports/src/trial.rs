@@ -137,8 +137,8 @@ pub fn for_a_connection_to(target: SocketAddr, source: Option<IpAddr>) -> Connec
     }
 }
 
-/// One that chooses its port and sends nothing. Where TCP Fast Open is switched off, the options are refused and connect()
-/// does send a SYN.
+/// One that chooses its port and sends nothing. Where TCP Fast Open is switched off, the options are refused and
+/// connect() does send a SYN.
 fn connecting_socket(target: &SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(*target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     let _ = system::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1);
@@ -196,15 +196,14 @@ fn count_ports(usable: &[u16], mut is_left: impl FnMut(u16) -> io::Result<bool>)
     usable.iter().try_fold(0, |count, &port| is_left(port).ok().map(|left| count + u32::from(left)))
 }
 
-/// Whether connect() accepts the port.
+/// Whether connect() accepts the port. 0 from a socket that does not block says that the SYN was kept.
 ///
 /// # Errors
 ///
-/// That it says nothing about the port, or that it was not silent: no more ports must be tried.
+/// What says nothing about the port. EINPROGRESS is among it: the SYN was sent, so that no more ports must be tried.
 fn connects_silently(socket: &Socket, target: SocketAddr) -> io::Result<bool> {
     match socket.connect(&SockAddr::from(target)) {
-        Ok(()) if socket.peer_addr().is_err() => Ok(true),
-        Ok(()) => Err(io::ErrorKind::Unsupported.into()),
+        Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(false),
         Err(error) => Err(error),
     }
