@@ -391,6 +391,11 @@ TEST_IN_NETNS(a_destination_out_of_reach_is_3)
 	expect_in(result.output, "a connection can be made: unknown, Network is ");
 	result = expect_status(RUN("--to", "192.0.2.1:80", "-j"), 3);
 	expect_in(result.output, "  \"from\": null,\n");
+
+	/* Neither is that a lack of ports. */
+	result = expect_status(RUN("--to", "127.0.0.1:80", "-a", "192.0.2.1"), 3);
+	expect_in(result.output, "\n         ?  connect()\n");
+	expect_in(result.output, ": unknown, Cannot assign requested address");
 }
 
 TEST_IN_NETNS(the_library_is_checked)
