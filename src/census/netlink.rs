@@ -31,7 +31,11 @@ pub(crate) fn list(
         if matches!(filter, Filter::Towards(SocketAddr::V6(_))) && family == libc::AF_INET {
             continue;
         }
-        let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP);
+        let states = match filter {
+            Filter::LocalPorts(_) => ALL_STATES,
+            Filter::Towards(_) => CONNECTED_STATES,
+        };
+        let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP, states);
         match filter {
             Filter::LocalPorts(ports) => {
                 request.put(&[0; ID]);
@@ -117,7 +121,7 @@ impl Asker {
         // An IPv4-mapped connection is found as an IPv4 one.
         let (family, from, _) = octets(source.ip());
         let (_, to, _) = octets(destination.ip());
-        let mut request = Request::new(family, Transport::Tcp, NLM_F_REQUEST);
+        let mut request = Request::new(family, Transport::Tcp, NLM_F_REQUEST, ALL_STATES);
         request.put(&source.port().to_be_bytes());
         request.put(&destination.port().to_be_bytes());
         request.put(&from);
@@ -173,6 +177,10 @@ const INET_DIAG_MSG: usize = 72;
 /// A bit for each state of net/tcp_states.h: TCP_ESTABLISHED (1) to TCP_BOUND_INACTIVE (13, Linux 6.8).
 const ALL_STATES: u32 = (1 << 14) - 2;
 
+/// Without TCP_CLOSE (7), TCP_LISTEN (10) and TCP_BOUND_INACTIVE, which have no destination: for the last the kernel
+/// walks all ports that are bound.
+const CONNECTED_STATES: u32 = ALL_STATES & !(1 << 7 | 1 << 10 | 1 << 13);
+
 /// A message to the kernel: `nlmsghdr`, `inet_diag_req_v2`, and perhaps a program for its filter.
 struct Request {
     bytes: [u8; 128],
@@ -181,7 +189,7 @@ struct Request {
 
 impl Request {
     /// All but the inet_diag_sockid, which is put next.
-    fn new(family: i32, transport: Transport, flags: u16) -> Self {
+    fn new(family: i32, transport: Transport, flags: u16, states: u32) -> Self {
         let mut request = Self { bytes: [0; 128], length: 0 };
         request.put(&[0; 4]); // nlmsg_len
         request.put(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -192,7 +200,7 @@ impl Request {
             Transport::Udp => libc::IPPROTO_UDP,
         };
         request.put(&[family as u8, protocol as u8, 0, 0]);
-        request.put(&ALL_STATES.to_ne_bytes());
+        request.put(&states.to_ne_bytes());
         request
     }
 
