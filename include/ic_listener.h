@@ -356,9 +356,9 @@ int ic_listener_getsockname(int fd,
 //
 // After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
 // connection to the destination. In a range of more than 64 ports, after a search that found nothing, the process makes
-// no other towards that destination for ten times as long, a second at most; it asks about 16 ports each time. After a connect(2) that found no port, the next
-// ones of the process are confined to 512 ports first (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in
-// microseconds.
+// no other towards that destination for ten times as long, a second at most; it asks about 16 ports each time. After a
+// connect(2) that found no port, the next ones of the process are confined to 512 ports first (IP_LOCAL_PORT_RANGE,
+// taken off again), so that they fail in microseconds.
 //
 // Sockets of another network namespace than the calling thread's get connect(2)'s own answer. (Before Linux 5.14 these
 // cannot be told.)

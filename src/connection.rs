@@ -41,6 +41,9 @@ use crate::sys::{self, Pages};
 /// How many ports are asked about before the whole range is looked at.
 const QUESTIONS: usize = 16;
 
+/// So many ports are asked about in the time that a dump takes.
+const FEW: u32 = 256;
+
 /// What the kernel fills at a time; netlink uses no more than 32 KiB (netlink_recvmsg).
 const DUMP_BUFFER: usize = 32 << 10;
 
@@ -144,8 +147,11 @@ impl<'a> Search<'a> {
         let (Ok(mut connected), Ok(mut in_time_wait)) = (PortSet::new(), PortSet::new()) else {
             return Ok(Found::No);
         };
-        // What cannot be listed is found out by asking.
-        let _ = self.list(&mut connected, &mut in_time_wait);
+        // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
+        let listed = self.list(self.source.is_ipv4(), &mut connected, &mut in_time_wait).unwrap_or(0);
+        if self.destination.ip().to_canonical().is_ipv4() && self.ports.usable() > listed + FEW {
+            let _ = self.list(!self.source.is_ipv4(), &mut connected, &mut in_time_wait);
+        }
 
         let ports = std::mem::replace(&mut self.ports, Ports::none());
         let mut claim = Claim::Unavailable;
@@ -223,24 +229,26 @@ impl<'a> Search<'a> {
         source
     }
 
-    /// The ports that have a connection from this source to this destination. Connections of the other family, of
-    /// IPv4-mapped addresses, are found by asking.
-    fn list(&self, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
+    /// The ports that have a connection of that family from this source to this destination. Says how many.
+    fn list(&self, of_ipv4: bool, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<u32> {
         let mut buffer = Pages::new(DUMP_BUFFER)?;
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
+        let mut count = 0;
         let mut add = |seen: &Seen| {
             let is_ours = seen.local.ip().to_canonical() == source || source.is_unspecified();
             let same_interface = seen.interface == 0 || seen.interface == self.interface;
             if is_ours && same_interface && canonical(seen.remote) == destination {
                 let set = if seen.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
                 set.insert(seen.local.port());
+                count += 1;
             }
             true
         };
-        let filter = Filter::Towards { destination, of_ipv4: self.source.is_ipv4() };
+        let filter = Filter::Towards { destination, of_ipv4 };
         netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut add)
-            .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))
+            .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))?;
+        Ok(count)
     }
 }
 

@@ -382,12 +382,9 @@ pub(crate) fn connect_fd(
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let Some(address) = address() else {
-        return outcome;
-    };
-    let mut search = Search::new(socket, &address, attempts);
-    let mut found = search.as_mut().map_or(Found::No, |search| search.some(attempts));
-    if confined && matches!(found, Found::No) {
+    let mut search = address().and_then(|address| Search::new(socket, &address, attempts));
+    let mut found = search.as_mut().map_or(Found::Impossible, |search| search.some(attempts));
+    if confined && !matches!(found, Found::Port(_)) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
         if !is_want_of_port(&outcome) {
@@ -399,8 +396,8 @@ pub(crate) fn connect_fd(
     }
     match found {
         Found::Port(_claim) => named(system_call(), attempts),
-        Found::No if search.is_some() => Err(no_connection(attempts)),
-        Found::No | Found::Impossible => outcome,
+        Found::No => Err(no_connection(attempts)),
+        Found::Impossible => outcome,
     }
 }
 

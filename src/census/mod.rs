@@ -396,7 +396,9 @@ impl Census {
             if refused > 0 {
                 write!(f, "; {refused} held without SO_REUSEADDR")?;
             }
-            f.write_str("; held: ")?;
+            if self.holders.total() > 0 {
+                f.write_str("; held: ")?;
+            }
             return self.holders.describe(0, "", f);
         }
         // Right behind "64 in use", or after what else there was.
