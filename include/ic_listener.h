@@ -296,16 +296,17 @@ int ic_listener_open_udp(const struct IcListenerOptions *options,
 // bind(2) for your own socket: same arguments, same return value, same errno. It does more for a TCP socket of AF_INET
 // or AF_INET6 and port 0. It finds a port that no socket holds, by shorter searches than bind(2).
 //
-// Where no port is free but one can be shared, bind(2) would fail. This call succeeds, binds the address, and leaves
-// the choice of the port to the call that knows what it is for: ic_listener_listen(), ic_listener_connect() or
-// ic_listener_getsockname(). (Shared ports are in TIME_WAIT, under outgoing connections, or bound and not listening,
-// each with SO_REUSEADDR.) Until then getsockname(2) shows port 0, and IP_RECVORIGDSTADDR, which means nothing to a TCP
-// socket, is set. listen(2) instead of ic_listener_listen() fails with EADDRINUSE, as bind(2) would have.
+// Where a search of some hundred ports finds none that is free, but one can be shared, this call succeeds. It binds the
+// address, and leaves the choice of the port to the call that knows what it is for: ic_listener_listen(),
+// ic_listener_connect() or ic_listener_getsockname(). (Shared ports are in TIME_WAIT, under outgoing connections, or
+// bound and not listening, each with SO_REUSEADDR.) Until then getsockname(2) shows port 0, and IP_RETOPTS, which means
+// nothing to a TCP socket, is set. listen(2) instead of ic_listener_listen() has the kernel search for a free port, as
+// bind(2) would have.
 //
 // Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
 // sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, and sockets of another network namespace than the
 // calling thread's. (Before Linux 5.14 these cannot be told.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is
-// changed but IP_RECVORIGDSTADDR.
+// changed but IP_RETOPTS.
 //
 // report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
 // can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
@@ -329,9 +330,9 @@ int ic_listener_listen(int fd,
 // getsockname(2) for your own socket. It chooses the port of a socket that ic_listener_bind() left without one, so that
 // the address can be published before ic_listener_listen(). That port never changes.
 //
-// Such a socket listens from then on, so that no other socket can take the port: SO_ACCEPTCONN is set, and a peer that
-// connects early is queued instead of refused. ic_listener_listen() then sets the backlog, and ic_listener_connect()
-// ends the listening first, by shutdown(2). Where no port can be had any more, port 0 is shown, and
+// Such a socket has SO_REUSEADDR and listens from then on, so that no other socket can take the port: SO_ACCEPTCONN is
+// set, and a peer that connects early is queued instead of refused (IP_RETOPTS stays set on its connection).
+// ic_listener_listen() then sets the backlog, and ic_listener_connect() ends the listening first, by shutdown(2). Where no port can be had any more, port 0 is shown, and
 // ic_listener_listen() will say so.
 int ic_listener_getsockname(int fd,
                             struct sockaddr *address,
@@ -351,10 +352,11 @@ int ic_listener_getsockname(int fd,
 // destination if that is this host: the socket would connect to itself. (connect(2) itself may do that; it is left
 // alone.) A connection to this destination that is in TIME_WAIT is taken over last, and only where
 // net.ipv4.tcp_timestamps is on: timestamps tell old segments from new ones. net.ipv4.tcp_tw_reuse does not matter.
+// (Linux refuses to take over a connection whose peer had no timestamps.)
 //
 // After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
-// connection to the destination. After a search that found nothing, the process makes no other towards that
-// destination for ten times as long; it asks about 16 ports each time. After a connect(2) that found no port, the next
+// connection to the destination. In a range of more than 64 ports, after a search that found nothing, the process makes
+// no other towards that destination for ten times as long, a second at most; it asks about 16 ports each time. After a connect(2) that found no port, the next
 // ones of the process are confined to 512 ports first (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in
 // microseconds.
 //
@@ -366,24 +368,24 @@ int ic_listener_getsockname(int fd,
 //
 // report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). There
 // are two exceptions, where it keeps the port that was named: connect(2) from there failed for another reason, at once
-// or later; or another program took the connection in between, or nobody could be asked (netlink refused, no inet_diag
-// in the kernel) and the connection existed. fd stays the caller's.
+// or later; or another program took the connection in between, or the kernel has no inet_diag to be asked
+// and the connection existed, or it was in TIME_WAIT and could not be taken over. fd stays the caller's.
 int ic_listener_connect(int fd,
                         const struct sockaddr *address,
                         socklen_t length,
                         struct IcListenerReport *report);
 
-// The part of ic_listener_connect() between its two connect(2), for a caller that makes these itself, because they may
-// wait: for a cancelled thread, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
+// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a thread
+// that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
 //
-// It returns 0 when it has bound the socket to a port from which the destination can be reached. *claim is a descriptor
-// to close(2) after the second connect(2), or -1. It returns -1 with errno EADDRNOTAVAIL when there is no such port; the
-// socket has none then, and *claim is -1. report may be NULL.
-int ic_listener_name_port(int fd,
-                          const struct sockaddr *address,
-                          socklen_t length,
-                          int *claim,
-                          struct IcListenerReport *report);
+// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
+// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
+// made; then connect(2), called again with the same address, waits for it. It returns -1 with errno EADDRNOTAVAIL when
+// no port was found, or with another errno of connect(2). report may be NULL.
+int ic_listener_begin_connect(int fd,
+                              const struct sockaddr *address,
+                              socklen_t length,
+                              struct IcListenerReport *report);
 
 // Counts who holds the TCP ports that the options allow. A monitor may call it at any time. It binds nothing and
 // disturbs no socket.

@@ -2,7 +2,7 @@
 //!
 //! Two callers can find the same port at the same moment. A Unix datagram socket that is bound to an abstract name is a
 //! lock between them: it exists in one network namespace, as the port does, is taken or refused at once, and ends with
-//! its descriptor, also when the process is killed. unix(7). It takes 3.3 µs (Linux 6.18).
+//! the last copy of its descriptor, also when the process is killed. unix(7). It takes 3.3 µs (Linux 6.18).
 
 use std::ffi::OsStr;
 use std::fmt::{Arguments, Write};
@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The right to name a port, until it is dropped.
 pub(crate) enum Claim {
-    Held(OwnedFd),
+    Held(#[expect(dead_code, reason = "to be dropped is all it does")] OwnedFd),
     /// Another caller has it.
     Refused,
     /// There are no claims here: no descriptor is left, or a policy refuses AF_UNIX or the name. A claim must not cost

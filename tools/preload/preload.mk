@@ -18,10 +18,12 @@ $(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/
 	@echo 'building $@'
 	@mkdir -p $(@D) && \
 	$(OBJCOPY) --redefine-sym bind=ic_next_bind --redefine-sym listen=ic_next_listen \
-		--redefine-sym connect=ic_next_connect --redefine-sym getsockname=ic_next_getsockname $(STATIC_LIB) $(@D)/library.a && \
+		--redefine-sym connect=ic_next_connect --redefine-sym getsockname=ic_next_getsockname \
+		$(STATIC_LIB) $(@D)/library.a && \
 	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o tools/preload/preload.c && \
 	$(CC) -shared -static-libgcc -s $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a \
-		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined,--version-script=tools/preload/exports.map -ldl && \
+		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined \
+		-Wl,--version-script=tools/preload/exports.map -ldl && \
 	mv -f $@.new $@
 
 # The command has the paths of what is installed: other directories make another one.
