@@ -14,7 +14,7 @@ PACKAGE_DATE = $(shell sed -n 's/^ -- .*>  //p' contrib/debian/changelog | head 
 source-tarball:
 	$(CHECK_RUST)
 	@rm -rf $(PACKAGES)/source && mkdir -p $(PACKAGES)/source/$(SOURCE_DIR)
-	@tar -cf - --exclude=./target --exclude=./.git --exclude=./c_tests/build --exclude='*.o' . | \
+	@tar -cf - --exclude=target --exclude=./.git --exclude=./c_tests/build --exclude='*.o' . | \
 		tar -xf - -C $(PACKAGES)/source/$(SOURCE_DIR)
 	@mkdir -p $(PACKAGES)/source/$(SOURCE_DIR)/.cargo && cd $(PACKAGES)/source/$(SOURCE_DIR) && \
 		$(CARGO) vendor --locked --manifest-path c_library/Cargo.toml --sync tools/ic_ports/Cargo.toml >.cargo/config.toml 2>../../vendor.log
