@@ -49,6 +49,9 @@
 #define FIRST_PAUSE_US INT64CONST(10000)
 #define LAST_PAUSE_US INT64CONST(160000)
 
+/* A call that takes long, on many ports, is repeated less often. */
+#define PAUSES_PER_CALL 20
+
 typedef enum Call
 {
 	CALL_BIND,
@@ -64,6 +67,7 @@ typedef struct Wait
 	Call		call;
 	int64		since_us;		/* up to here it is charged to the statement */
 	int64		not_before_us;	/* no port becomes free before that */
+	int64		called_us;		/* when the call was last repeated, or 0 */
 	int64		pause_us;
 } Wait;
 
@@ -136,6 +140,7 @@ begin_wait(Wait *wait, Call call)
 	wait->call = call;
 	wait->since_us = monotonic_us();
 	wait->not_before_us = 0;
+	wait->called_us = 0;
 	wait->pause_us = FIRST_PAUSE_US;
 }
 
@@ -155,9 +160,15 @@ wait_for_port(Wait *wait)
 			goes_on = false;
 		else
 		{
-			pg_usleep((long) Min(wait->pause_us, left_us));
+			int64		pause_us = wait->pause_us;
+
+			if (wait->called_us != 0)
+				pause_us = Max(pause_us,
+							   PAUSES_PER_CALL * (now_us - wait->called_us));
+			pg_usleep((long) Min(pause_us, left_us));
 			wait->pause_us = Min(2 * wait->pause_us, LAST_PAUSE_US);
-			if (monotonic_us() >= wait->not_before_us)
+			wait->called_us = monotonic_us();
+			if (wait->called_us >= wait->not_before_us)
 				break;
 		}
 	}
