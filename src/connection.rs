@@ -1,9 +1,9 @@
 //! How a connection gets its port where connect() finds none: ask, claim, name.
 //!
 //! A connection is a 4-tuple: one port serves every destination once. connect() knows that, but passes over every port
-//! that was bound, also those that listeners left in TIME_WAIT (`__inet_hash_connect`). bind() by name with SO_REUSEADDR
-//! and then connect() can use them. A socket that was bound by name cannot give the port up again, so the caller's
-//! socket is bound once, when it is known that the connection can be made:
+//! that was bound, also those that listeners left in TIME_WAIT (`__inet_hash_connect`). bind() by name with
+//! SO_REUSEADDR and then connect() can use them. A socket that was bound by name cannot give the port up again, so the
+//! caller's socket is bound once, when it is known that the connection can be made:
 //!
 //! 1. **Ask** the kernel (sock_diag) whether somebody has the 4-tuple. Its own TIME_WAIT comes last: it can be taken
 //!    over where timestamps tell old segments from new ones (`tcp_twsk_unique`).
@@ -68,8 +68,8 @@ pub(crate) enum Found {
     /// The socket is bound to a port. To be kept until connect() has returned.
     Port(Claim),
     No,
-    /// bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot tell: it goes on
-    /// to show the port of a connection that was refused.) connect()'s first answer stands.
+    /// bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot tell: it goes
+    /// on to show the port of a connection that was refused.) connect()'s first answer stands.
     Impossible,
 }
 

@@ -47,9 +47,9 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none, but
-/// one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other address,
-/// family or socket is bind(2)'s.
+/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none,
+/// but one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other
+/// address, family or socket is bind(2)'s.
 ///
 /// # Errors
 ///
@@ -90,8 +90,8 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
     timed(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
-/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no port
-/// to connect from, one is named from which there is no connection to this destination.
+/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
+/// port to connect from, one is named from which there is no connection to this destination.
 ///
 /// # Errors
 ///
@@ -521,8 +521,8 @@ impl OwnWindow {
     }
 }
 
-/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen later,
-/// or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
+/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
+/// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
 fn is_late(socket: BorrowedFd<'_>) -> bool {
     is_set(socket, libc::IP_RETOPTS)
 }
@@ -551,8 +551,8 @@ pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: BorrowedFd<'_>) -> bo
     sys::netns_cookie(socket) != sys::netns_cookie(made_now)
 }
 
-/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4 µs,
-/// and the caller's socket nothing. (To claim a port costs 3.3 µs.)
+/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
+/// µs, and the caller's socket nothing. (To claim a port costs 3.3 µs.)
 pub(crate) struct Probe<'a> {
     like: BorrowedFd<'a>,
     address: SocketAddr,
