@@ -1,9 +1,9 @@
 //! How a connection gets its port where connect() finds none: ask, claim, name.
 //!
 //! A connection is a 4-tuple: one port serves every destination once. connect() knows that, but passes over every port
-//! that was bound, also those that listeners left in TIME_WAIT (`__inet_hash_connect`). bind() by name with SO_REUSEADDR
-//! and then connect() can use them. A socket that was bound by name cannot give the port up again, so the caller's
-//! socket is bound once, when it is known that the connection can be made:
+//! that was bound, also those that listeners left in TIME_WAIT (`__inet_hash_connect`). bind() by name with
+//! SO_REUSEADDR and then connect() can use them. A socket that was bound by name cannot give the port up again, so the
+//! caller's socket is bound once, when it is known that the connection can be made:
 //!
 //! 1. **Ask** the kernel (sock_diag) whether somebody has the 4-tuple. Its own TIME_WAIT comes last: it can be taken
 //!    over where timestamps tell old segments from new ones (`tcp_twsk_unique`).
@@ -15,8 +15,8 @@
 //! to this destination, and the others are tried, each first on a socket of our own. That takes milliseconds on a large
 //! range, where it is not repeated for ten times as long if it found nothing.
 //!
-//! Where sock_diag is refused, or the kernel has no inet_diag, nobody knows: one port is named, and connect()'s answer
-//! stands.
+//! Where netlink is refused, /proc/net/tcp lists the connections. A kernel without inet_diag says that nobody has the
+//! 4-tuple: one port is named, and connect()'s answer stands.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,7 +29,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, Asker};
-use crate::census::{Filter, TIME_WAIT, Transport};
+use crate::census::{Filter, Seen, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
 use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
 use crate::error::Failure;
@@ -40,6 +40,9 @@ use crate::sys::{self, Pages};
 
 /// How many ports are asked about before the whole range is looked at.
 const QUESTIONS: usize = 16;
+
+/// So many ports are asked about in the time that a dump takes.
+const FEW: u32 = 256;
 
 /// What the kernel fills at a time; netlink uses no more than 32 KiB (netlink_recvmsg).
 const DUMP_BUFFER: usize = 32 << 10;
@@ -65,8 +68,8 @@ pub(crate) enum Found {
     /// The socket is bound to a port. To be kept until connect() has returned.
     Port(Claim),
     No,
-    /// bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot tell: it goes on
-    /// to show the port of a connection that was refused.) connect()'s first answer stands.
+    /// bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot tell: it goes
+    /// on to show the port of a connection that was refused.) connect()'s first answer stands.
     Impossible,
 }
 
@@ -117,8 +120,8 @@ impl<'a> Search<'a> {
 
     fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         attempts.begin_pass(&self.ports);
-        if self.source.ip().to_canonical().is_unspecified() {
-            // Which 4-tuple it would be is not known.
+        if self.asker.is_none() || self.source.ip().to_canonical().is_unspecified() {
+            // Nobody can be asked, or which 4-tuple it would be is not known.
             return Ok(Found::No);
         }
         let ports = std::mem::replace(&mut self.ports, Ports::none());
@@ -144,8 +147,11 @@ impl<'a> Search<'a> {
         let (Ok(mut connected), Ok(mut in_time_wait)) = (PortSet::new(), PortSet::new()) else {
             return Ok(Found::No);
         };
-        // What cannot be listed is found out by asking.
-        let _ = self.list(&mut connected, &mut in_time_wait);
+        // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
+        let listed = self.list(self.source.is_ipv4(), &mut connected, &mut in_time_wait).unwrap_or(0);
+        if self.destination.ip().to_canonical().is_ipv4() && self.ports.usable() > listed + FEW {
+            let _ = self.list(!self.source.is_ipv4(), &mut connected, &mut in_time_wait);
+        }
 
         let ports = std::mem::replace(&mut self.ports, Ports::none());
         let mut claim = Claim::Unavailable;
@@ -164,7 +170,8 @@ impl<'a> Search<'a> {
         if won.is_some() {
             return Ok(Found::Port(claim));
         }
-        let found = self.take_over(order.filter(|&port| in_time_wait.contains(port)), attempts)?;
+        let may_be_named = |&port: &u16| in_time_wait.contains(port) && matches!(probe.ask_for(port), Ok(Answer::Ours));
+        let found = self.take_over(order.filter(may_be_named), attempts)?;
         self.ports = ports;
         searched_in_vain(self.destination, now, sys::thread_cpu_time() - used);
         Ok(found)
@@ -222,23 +229,26 @@ impl<'a> Search<'a> {
         source
     }
 
-    /// The ports that have a connection from this source to this destination.
-    fn list(&self, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
-        if self.asker.is_none() {
-            return Ok(());
-        }
+    /// The ports that have a connection of that family from this source to this destination. Says how many.
+    fn list(&self, of_ipv4: bool, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<u32> {
         let mut buffer = Pages::new(DUMP_BUFFER)?;
-        let (mut destination, source) = (self.destination, self.source.ip().to_canonical());
-        destination.set_ip(destination.ip().to_canonical());
-        netlink::list(Transport::Tcp, &Filter::Towards(destination), buffer.bytes(), &mut |seen| {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
+        let mut count = 0;
+        let mut add = |seen: &Seen| {
             let is_ours = seen.local.ip().to_canonical() == source || source.is_unspecified();
             let same_interface = seen.interface == 0 || seen.interface == self.interface;
-            if is_ours && same_interface {
+            if is_ours && same_interface && canonical(seen.remote) == destination {
                 let set = if seen.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
                 set.insert(seen.local.port());
+                count += 1;
             }
             true
-        })
+        };
+        let filter = Filter::Towards { destination, of_ipv4 };
+        netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut add)
+            .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))?;
+        Ok(count)
     }
 }
 

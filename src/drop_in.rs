@@ -47,9 +47,9 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none, but
-/// one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other address,
-/// family or socket is bind(2)'s.
+/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none,
+/// but one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other
+/// address, family or socket is bind(2)'s.
 ///
 /// # Errors
 ///
@@ -90,8 +90,8 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
     timed(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
-/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no port
-/// to connect from, one is named from which there is no connection to this destination.
+/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
+/// port to connect from, one is named from which there is no connection to this destination.
 ///
 /// # Errors
 ///
@@ -149,15 +149,17 @@ pub(crate) fn bind_fd(
     let reference = SockRef::from(&socket);
     let is_its_family = || reference.domain().is_ok_and(|domain| domain == address.domain());
     let wanted = address.as_socket().filter(|_| is_tcp(socket) && is_its_family());
-    if wanted.is_some() && is_late(socket) {
+    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
+    let Some(wanted) = wanted.filter(|_| !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT)) else {
+        return without_help(Step::Bind, reference.bind(address));
+    };
+    if is_late(socket) {
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
-    let no_port_is_wanted = || is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-    let Some(wanted) = wanted.filter(|wanted| wanted.port() == PICK && !no_port_is_wanted()) else {
+    if wanted.port() != PICK {
         return without_help(Step::Bind, reference.bind(address));
-    };
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
     let reuse = reference.reuse_address().unwrap_or(false);
@@ -380,12 +382,9 @@ pub(crate) fn connect_fd(
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let Some(address) = address() else {
-        return outcome;
-    };
-    let mut search = Search::new(socket, &address, attempts);
-    let mut found = search.as_mut().map_or(Found::No, |search| search.some(attempts));
-    if confined && matches!(found, Found::No) {
+    let mut search = address().and_then(|address| Search::new(socket, &address, attempts));
+    let mut found = search.as_mut().map_or(Found::Impossible, |search| search.some(attempts));
+    if confined && !matches!(found, Found::Port(_)) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
         if !is_want_of_port(&outcome) {
@@ -397,8 +396,8 @@ pub(crate) fn connect_fd(
     }
     match found {
         Found::Port(_claim) => named(system_call(), attempts),
-        Found::No if search.is_some() => Err(no_connection(attempts)),
-        Found::No | Found::Impossible => outcome,
+        Found::No => Err(no_connection(attempts)),
+        Found::Impossible => outcome,
     }
 }
 
@@ -410,8 +409,12 @@ pub(crate) fn begin_connect_fd(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
+    if !is_tcp(socket) {
+        return without_help(Step::Connect, reference.connect(address));
+    }
+    prepare_to_connect(socket);
     let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let Some(mut search) = Search::new(socket, address, attempts).filter(|_| is_tcp(socket)) else {
+    let Some(mut search) = Search::new(socket, address, attempts) else {
         return in_vain();
     };
     let mut found = search.some(attempts);
@@ -518,8 +521,8 @@ impl OwnWindow {
     }
 }
 
-/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen later,
-/// or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
+/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
+/// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
 fn is_late(socket: BorrowedFd<'_>) -> bool {
     is_set(socket, libc::IP_RETOPTS)
 }
@@ -548,8 +551,8 @@ pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: BorrowedFd<'_>) -> bo
     sys::netns_cookie(socket) != sys::netns_cookie(made_now)
 }
 
-/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4 µs,
-/// and the caller's socket nothing. (To claim a port costs 3.3 µs.)
+/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
+/// µs, and the caller's socket nothing. (To claim a port costs 3.3 µs.)
 pub(crate) struct Probe<'a> {
     like: BorrowedFd<'a>,
     address: SocketAddr,
@@ -583,7 +586,11 @@ impl<'a> Probe<'a> {
         let Some(socket) = &self.socket else {
             return Ok(Answer::Ours);
         };
-        let answer = strategy::bind(&SockRef::from(socket), self.address, port)?;
+        let answer = match strategy::bind(&SockRef::from(socket), self.address, port) {
+            // An address of another host, which takes a privilege that could not be copied.
+            Err(Failure::NotOfThisHost(_)) => Answer::Ours,
+            answer => answer?,
+        };
         if answer == Answer::Ours {
             // It is spent.
             self.socket = None;
@@ -602,15 +609,21 @@ pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) ->
         (libc::SOL_SOCKET, libc::SO_MARK),
         (libc::IPPROTO_IP, libc::IP_FREEBIND),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        (libc::IPPROTO_IP, libc::IP_TOS),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
     ] {
-        if let (Ok(theirs), Ok(ours)) =
-            (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name))
-        {
-            if theirs != ours {
-                sys::set_option(like.as_fd(), level, name, theirs)?;
+        let values = (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name));
+        if let (Ok(theirs), Ok(ours)) = values {
+            let copied = theirs == ours || sys::set_option(like.as_fd(), level, name, theirs).is_ok();
+            // A mark takes CAP_NET_ADMIN to set. It decides about routes, not about ports.
+            if !copied && kind == Type::DGRAM {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
             }
         }
     }
     Ok(like)
 }
+
+/// linux/in6.h; not in the libc crate.
+const IPV6_ADDR_PREFERENCES: libc::c_int = 72;

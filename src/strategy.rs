@@ -12,8 +12,8 @@
 //! * A socket bound with SO_REUSEADDR shares the port with every other holder that set the option, as long as none
 //!   listens. The first to listen has it; the listen() of the others fails with EADDRINUSE (`inet_csk_listen_start`).
 //! * While a socket listens, no other can bind its port on an overlapping address, whatever options they set.
-//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 look at a window of the host's range only, and pass over its
-//!   reserved ports. A window that lies outside the range is ignored.
+//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 look at a window of the host's range only, and pass over
+//!   its reserved ports. A window that lies outside the range is ignored.
 //!
 //! # The plan
 //!

@@ -28,12 +28,10 @@ pub(crate) fn list(
 ) -> io::Result<()> {
     let mut socket = open()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        if matches!(filter, Filter::Towards(SocketAddr::V6(_))) && family == libc::AF_INET {
-            continue;
-        }
         let states = match filter {
             Filter::LocalPorts(_) => ALL_STATES,
-            Filter::Towards(_) => CONNECTED_STATES,
+            Filter::Towards { of_ipv4, .. } if *of_ipv4 == (family == libc::AF_INET) => CONNECTED_STATES,
+            Filter::Towards { .. } => continue,
         };
         let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP, states);
         match filter {
@@ -50,7 +48,7 @@ pub(crate) fn list(
                     request.put(&port.to_ne_bytes());
                 }
             }
-            Filter::Towards(destination) => {
+            Filter::Towards { destination, .. } => {
                 // inet_diag_sockid with the port of the destination, then inet_diag_hostcond with its address.
                 request.put(&[0; 2]);
                 request.put(&destination.port().to_be_bytes());
@@ -362,12 +360,13 @@ mod tests {
             other.set_port(1);
             assert_eq!(asker.state_of(ours, other, 0).unwrap(), None);
             assert_eq!(asker.state_of(server, other, 0).unwrap(), Some(10));
+            let filter = Filter::Towards { destination: server, of_ipv4: server.is_ipv4() };
             let mut towards = Vec::new();
             let mut each = |seen: &Seen| {
                 towards.push((seen.local, seen.state));
                 true
             };
-            list(Transport::Tcp, &Filter::Towards(server), &mut [0; 32 << 10], &mut each).unwrap();
+            list(Transport::Tcp, &filter, &mut [0; 32 << 10], &mut each).unwrap();
             assert_eq!(towards, [(ours, 1)]);
         }
     }
