@@ -51,7 +51,7 @@ pub struct Figures {
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub errors: BTreeMap<String, u64>,
     pub p50_us: f64,
-    /// Of 500 calls and more.
+    /// Of 400 calls and more.
     pub p99_us: Option<f64>,
     pub mean_us: f64,
     pub max_us: f64,
@@ -190,8 +190,8 @@ pub fn title(name: &str) -> String {
         "time_wait" => "all ports in TIME_WAIT, left by listeners with SO_REUSEADDR",
         "time_wait_not_reusable" => "all ports in TIME_WAIT, left without SO_REUSEADDR",
         "first_call" => "first call of a forked backend",
-        "other_range_first" => "the same, range 1024-20000, half held as by bind(0)",
-        "other_range" => "later calls there",
+        "other_range_first" => "first call, range 1024-20000, half of it held as by bind(0)",
+        "other_range" => "later calls in that range",
         "udp_quiet" => "UDP, quiet",
         "connect_other" => "a connection to another destination on every port",
         "connect_time_wait" => "all ports in TIME_WAIT, left by listeners",

@@ -124,8 +124,8 @@ pub(crate) enum Transport {
 pub(crate) enum Filter {
     /// Those with a local port in the range.
     LocalPorts(RangeInclusive<u16>),
-    /// Those of IPv4 or IPv6 that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address is
-    /// the IPv4 one.
+    /// Those of IPv4 or IPv6 that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address
+    /// is the IPv4 one.
     Towards { destination: SocketAddr, of_ipv4: bool },
 }
 
@@ -396,7 +396,9 @@ impl Census {
             if refused > 0 {
                 write!(f, "; {refused} held without SO_REUSEADDR")?;
             }
-            f.write_str("; held: ")?;
+            if self.holders.total() > 0 {
+                f.write_str("; held: ")?;
+            }
             return self.holders.describe(0, "", f);
         }
         // Right behind "64 in use", or after what else there was.
