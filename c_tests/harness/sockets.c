@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -71,6 +72,8 @@ open_neighbour(const Neighbour *neighbour, int port)
 	int			fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int			refusal;
 
+	if (fd < 0 && errno == EMFILE)
+		return -1;
 	require(fd >= 0, "socket: %s", strerror(errno));
 	if (address.ss_family == AF_INET6)
 		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, neighbour->only_v6);
@@ -85,6 +88,15 @@ open_neighbour(const Neighbour *neighbour, int port)
 	return -1;
 }
 
+void
+allow_descriptors(int count)
+{
+	struct rlimit limit = {count, count};
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		skip_child("%d descriptors: ulimit -n %d, or run as root", count, count);
+}
+
 int
 hold_ports(const Neighbour *neighbour, const Ports *ports)
 {
@@ -96,14 +108,23 @@ hold_ports(const Neighbour *neighbour, const Ports *ports)
 	pid = fork_child();
 	if (pid == 0)
 	{
-		close(ready[0]);
+		dup2(ready[1], 3);
 		for (int port = 1; port <= 65535; port++)
 		{
-			if (ports->has[port])
-				require(open_neighbour(neighbour, port) >= 0,
-						"%s port %d: %s", neighbour->address, port,
-						strerror(errno));
+			if (!ports->has[port] || open_neighbour(neighbour, port) >= 0)
+				continue;
+			require(errno == EMFILE, "%s port %d: %s", neighbour->address,
+					port, strerror(errno));
+
+			/* One process may not have that many: its child goes on. */
+			if (fork_child() != 0)
+				for (;;)
+					pause();
+			for (int fd = 4; close(fd) == 0; fd++)
+				;
+			port--;
 		}
+		ready[1] = 3;
 		require(write(ready[1], "", 1) == 1, "pipe: %s", strerror(errno));
 		for (;;)
 			pause();

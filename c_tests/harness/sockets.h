@@ -39,6 +39,9 @@ extern int	open_neighbour(const Neighbour *neighbour, int port);
  */
 extern int	hold_ports(const Neighbour *neighbour, const Ports *ports);
 
+/* From now on this process may have so many; a SKIP where it may not. */
+extern void allow_descriptors(int count);
+
 /* A set of ports: all from port_min to port_max. */
 extern Ports ports_from_to(int port_min, int port_max);
 
