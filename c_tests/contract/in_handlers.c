@@ -50,13 +50,7 @@ connected_host(void)
 {
 	crowded_host();
 	for (int port = PORT_MIN; port < PORT_MAX - 7; port++)
-	{
-		int			fd = stream_socket("127.0.0.1");
-
-		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-		expect_equal(plain_bind(fd, "127.0.0.1", port), 0);
-		connect_to(fd, "127.0.0.1", SERVER_PORT);
-	}
+		connect_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
 }
 
 static void

@@ -284,13 +284,7 @@ connected(void)
 {
 	in_time_wait();
 	for (int port = PORT_MIN; port < PORT_MAX; port++)
-	{
-		int			fd = stream_socket("127.0.0.1");
-
-		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-		expect_equal(plain_bind(fd, "127.0.0.1", port), 0);
-		connect_to(fd, "127.0.0.1", SERVER_PORT);
-	}
+		connect_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
 }
 
 /*
@@ -446,16 +440,6 @@ shareable_ports(void)
 		close(fd);
 	}
 	return count;
-}
-
-static uint64_t
-cookie_of(int fd)
-{
-	uint64_t	cookie = 0;
-	socklen_t	size = sizeof(cookie);
-
-	expect(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0);
-	return cookie;
 }
 
 /* The library call's errno for missing ports. */

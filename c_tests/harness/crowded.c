@@ -17,20 +17,22 @@
 void
 leave_in_time_wait(int port_min, int port_max)
 {
-	Neighbour	neighbour = {
-		.address = "0.0.0.0",
-		.reuse_address = true,
-		.listens = true,
-	};
+	Neighbour	neighbour = {.address = "::", .reuse_address = true, .listens = true};
+	int			ipv6 = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	if (ipv6 < 0)
+		neighbour.address = "0.0.0.0";
 	for (int port = port_min; port <= port_max; port++)
 	{
 		int			listener = open_neighbour(&neighbour, port);
 
 		require(listener >= 0, "port %d: %s", port, strerror(errno));
 		leave_time_wait(listener, "127.0.0.1");
+		if (ipv6 >= 0)
+			leave_time_wait(listener, "::1");
 		close(listener);
 	}
+	close(ipv6);
 }
 
 void
@@ -43,11 +45,7 @@ crowd(int port_min, int port_max)
 int
 server_on(const char *address, int port)
 {
-	Neighbour	neighbour = {
-		.address = address,
-		.reuse_address = true,
-		.listens = true,
-	};
+	Neighbour	neighbour = {.address = address, .reuse_address = true, .listens = true};
 	int			fd = open_neighbour(&neighbour, port);
 
 	require(fd >= 0, "%s, port %d: %s", address, port, strerror(errno));
@@ -106,6 +104,12 @@ ic_connect(int fd, const char *address, int port, IcListenerReport *report)
 }
 
 int
+ic_listen(int fd, int backlog)
+{
+	return ic_listener_listen(fd, backlog, NULL) == 0 ? 0 : errno;
+}
+
+int
 plain_bind(int fd, const char *address, int port)
 {
 	return answer(bind, NULL, fd, address, port, NULL);
@@ -115,6 +119,28 @@ int
 plain_connect(int fd, const char *address, int port)
 {
 	return answer(connect, NULL, fd, address, port, NULL);
+}
+
+int
+connect_from(const char *source, int from, const char *address, int port)
+{
+	int			fd = stream_socket(source);
+
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	expect_equal(plain_bind(fd, source, from), 0);
+	connect_to(fd, address, port);
+	return fd;
+}
+
+void
+leave_own_time_wait(int from, const char *address, int server)
+{
+	int			ours = connect_from(address, from, address, local_port(server));
+	int			theirs = accept_from(server);
+
+	close(ours);
+	wait_for_end(theirs);
+	close(theirs);
 }
 
 bool
@@ -145,4 +171,14 @@ bool
 has_no_port(int fd)
 {
 	return local_port(fd) == 0;
+}
+
+uint64_t
+cookie_of(int fd)
+{
+	uint64_t	cookie = 0;
+	socklen_t	size = sizeof(cookie);
+
+	expect(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0);
+	return cookie;
 }
