@@ -7,9 +7,9 @@ BENCH_RESULTS = ffi_bench/results$(if $(QUICK),/quick)
 .PHONY: bench draw
 
 bench: $(STATIC_LIB)
-	$(CARGO) build --quiet --release --package ffi_bench
+	$(CARGO) build --quiet --locked --release --manifest-path ffi_bench/Cargo.toml
 	target/release/ffi_bench $(if $(QUICK),--quick) $(BENCH_RESULTS)
 
 draw: $(STATIC_LIB)
-	$(CARGO) build --quiet --release --package ffi_bench
+	$(CARGO) build --quiet --locked --release --manifest-path ffi_bench/Cargo.toml
 	target/release/ffi_bench --draw $(BENCH_RESULTS)

@@ -1,12 +1,13 @@
 //! What one call tried, for its report.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use crate::address::LocalAddress;
+use crate::address::Address;
 use crate::census::{self, Census, Transport};
-use crate::error::errno_words;
+use crate::error::Words;
 use crate::port_range::{Ports, Range, Unreadable};
 
 /// The address family of a socket.
@@ -24,18 +25,24 @@ impl Family {
     }
 }
 
-/// How a port was won.
+/// Where the port came from.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PortOrigin {
-    /// Nobody held it.
-    Free,
-    /// Taken with SO_REUSEADDR: it may have been in TIME_WAIT, under outgoing connections, or bound by a socket that
-    /// was not listening. (Or free: when free ports are rare, free and shareable ones are taken alike.)
-    Reused,
-    /// The kernel picked it: because the host's range cannot be read from /proc/sys, or because a connection needed no
-    /// more than that.
-    PickedByKernel,
+    /// The call failed.
+    None = 0,
+    /// No socket held it.
+    Free = 1,
+    /// It was taken with SO_REUSEADDR: it was in TIME_WAIT, under outgoing connections, or bound by a socket that did
+    /// not listen. (Or it was free: where free ports are rare, free and shared ones are taken alike.)
+    Reused = 2,
+    /// The system call of a drop-in call needed no help; or the port range cannot be read from /proc/sys, and the
+    /// kernel chose the port.
+    PickedByKernel = 3,
+    /// ic_listener_bind() has found that there are ports to share. ic_listener_listen(), ic_listener_connect() or
+    /// ic_listener_getsockname() will choose one.
+    Later = 4,
 }
 
 /// What a port is wanted for.
@@ -52,10 +59,16 @@ pub(crate) enum Purpose {
 pub(crate) enum Answer {
     /// The socket has it.
     Ours,
-    /// EADDRINUSE.
+    /// bind() said EADDRINUSE.
     InUse,
-    /// EACCES, EPERM.
+    /// bind() said EACCES or EPERM.
     Forbidden,
+    /// Another caller is about to take it.
+    Claimed,
+    /// Another socket listened first.
+    Lost,
+    /// It has a connection to this destination.
+    Connected,
 }
 
 /// The ports that one call tried.
@@ -71,13 +84,12 @@ pub struct Attempts {
     usable: Option<u32>,
     /// The caller named the range, reserved ports included.
     named: bool,
-    pub(crate) unreadable: Option<Unreadable>,
+    unreadable: Option<Unreadable>,
     tried: u32,
     in_use: u32,
     forbidden: u32,
+    claimed: u32,
     listens_lost: u32,
-    /// Ports of lost listens, each counted once.
-    ports_lost: u32,
     connections_taken: u32,
 }
 
@@ -86,8 +98,8 @@ impl Attempts {
         Self { purpose, address: Some(*address), ..Self::default() }
     }
 
-    pub(crate) fn purpose(&self) -> Purpose {
-        self.purpose
+    pub(crate) fn wants_connection(&self) -> bool {
+        self.purpose == Purpose::Connect
     }
 
     /// The address is another one than was thought: the source of a connection.
@@ -99,11 +111,15 @@ impl Attempts {
         self.named = true;
     }
 
-    /// From here on each of these ports is looked at, once.
+    pub(crate) fn cannot_read(&mut self, unreadable: Unreadable) {
+        self.unreadable = Some(unreadable);
+    }
+
+    /// From here on each of these ports is asked for, once.
     pub(crate) fn begin_pass(&mut self, ports: &Ports) {
         self.range = Some(ports.range());
         self.usable = Some(ports.usable());
-        (self.tried, self.in_use, self.forbidden) = (0, 0, 0);
+        (self.tried, self.in_use, self.forbidden, self.claimed, self.connections_taken) = (0, 0, 0, 0, 0);
     }
 
     /// Counts a port that was asked for the first time.
@@ -113,6 +129,9 @@ impl Attempts {
             Answer::Ours => {}
             Answer::InUse => self.in_use += 1,
             Answer::Forbidden => self.forbidden += 1,
+            Answer::Claimed => self.claimed += 1,
+            Answer::Lost => self.listens_lost += 1,
+            Answer::Connected => self.connections_taken += 1,
         }
     }
 
@@ -134,25 +153,9 @@ impl Attempts {
         }
     }
 
-    /// The port that was bound is lost: to another listener, or because its connection exists already.
-    pub(crate) fn lost(&mut self, again: bool) {
-        if self.purpose == Purpose::Connect {
-            self.connections_taken += u32::from(!again);
-        } else {
-            self.listens_lost += 1;
-            self.ports_lost += u32::from(!again);
-        }
-    }
-
-    /// A port that was lost, or in use, at the first look has been won at the second.
-    pub(crate) fn won_again(&mut self, was_in_use: bool) {
-        if was_in_use {
-            self.in_use = self.in_use.saturating_sub(1);
-        } else if self.purpose == Purpose::Connect {
-            self.connections_taken = self.connections_taken.saturating_sub(1);
-        } else {
-            self.ports_lost = self.ports_lost.saturating_sub(1);
-        }
+    /// Another socket listened first, on a port that was counted before.
+    pub(crate) fn lost_again(&mut self) {
+        self.listens_lost += 1;
     }
 
     /// Whether privilege is all that was missing.
@@ -176,7 +179,7 @@ impl Attempts {
         self.range.map(|range| range.min()..=range.max())
     }
 
-    /// How many ports were looked at, the one that was won included.
+    /// How many ports were tried, the one that was won included.
     pub fn tried(&self) -> u32 {
         self.tried
     }
@@ -196,26 +199,30 @@ impl Attempts {
         self.listens_lost
     }
 
-    /// On how many ports a connection to the same destination existed already (connect() said EADDRNOTAVAIL).
+    /// How many ports have a connection to the same destination.
     pub fn connections_taken(&self) -> u32 {
         self.connections_taken
     }
 
-    /// How many ports of the range the host reserves, if each of the others was to be looked at.
+    /// How many ports of the range the host reserves, if it was read.
     pub fn reserved(&self) -> u32 {
         self.range.zip(self.usable).map_or(0, |(range, usable)| range.span() - usable)
     }
 
-    /// Who holds the ports that were in use. None when none was, or that cannot be seen.
+    /// Who holds the ports that were in use. None where none was, where not all were asked for, or where that cannot be
+    /// seen.
     pub(crate) fn holders(&self) -> Option<Census> {
-        let range = self.range.filter(|_| self.in_use > 0)?;
+        let range = self.range.filter(|_| self.in_use > 0 && self.usable == Some(self.tried))?;
         let ports = if self.named { Ports::exactly(range) } else { Ports::not_reserved(range).ok()? };
         let transport = if self.purpose == Purpose::Datagrams { Transport::Udp } else { Transport::Tcp };
-        census::take(transport, LocalAddress::of(self.address?), &ports).ok()
+        let address = self.address.filter(|address| address.ip() != std::net::Ipv6Addr::UNSPECIFIED);
+        census::take(transport, address.map(Address::from), &ports).ok()
     }
+}
 
-    /// Why there is no port, in one line.
-    pub(crate) fn fmt_no_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Why there is no port, in one line.
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.purpose {
             Purpose::Listen => "no port to listen on",
             Purpose::Datagrams => "no UDP port",
@@ -225,38 +232,28 @@ impl Attempts {
             write!(f, ": {file} cannot be read (")?;
             match errno {
                 0 => f.write_str("hidden")?,
-                errno => write!(f, "{}", errno_words(errno))?,
+                errno => write!(f, "{}", Words(&io::Error::from_raw_os_error(errno)))?,
             }
             f.write_str("), and the kernel found no port")?;
-            return self.fmt_lost(f);
-        }
-        let Some(range) = self.range else {
+        } else if let Some(range) = self.range {
+            write!(f, " in {}-{}", range.min(), range.max())?;
+            if self.usable == Some(0) {
+                return f.write_str(": all of them are reserved");
+            }
+            write!(f, ": {} tried", self.tried)?;
+        } else {
             return f.write_str(" in the ephemeral port range");
-        };
-        write!(f, " in {}-{}", range.min(), range.max())?;
-        if self.usable == Some(0) {
-            return f.write_str(": all of them are reserved");
         }
-        write!(f, ": {} tried", self.tried)?;
-        if self.in_use > 0 {
-            write!(f, ", {} in use", self.in_use)?;
-        }
-        if self.forbidden > 0 {
-            write!(f, ", {} forbidden", self.forbidden)?;
-        }
-        self.fmt_lost(f)
-    }
-
-    fn fmt_lost(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ports, listens) = (self.ports_lost, self.listens_lost);
-        if ports > 0 {
-            write!(f, ", {ports} lost to another listener")?;
-        }
-        if listens > ports {
-            write!(f, " ({listens} times)")?;
-        }
-        if self.connections_taken > 0 {
-            write!(f, ", {} connected to the same destination already", self.connections_taken)?;
+        for (count, what) in [
+            (self.in_use, "in use"),
+            (self.forbidden, "forbidden"),
+            (self.claimed, "being taken by others"),
+            (self.listens_lost, "lost to another listener"),
+            (self.connections_taken, "connected to the same destination already"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
         }
         Ok(())
     }

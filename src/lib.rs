@@ -1,53 +1,62 @@
-//! Interconnect listener ports for database backends.
+//! Listener ports for database backends, also on hosts that seem to have none left.
 //!
 //! A backend that takes part in a distributed query needs a listener on a port of the host's ephemeral range that no
 //! other socket has. Asking the kernel for one (bind() to port 0) fails as soon as TIME_WAIT and outgoing connections
 //! fill the range, although most of those ports could be listened on; this library finds them. While one port of the
-//! range can be listened on the caller gets it, and when none can, the error says why. How it goes about it, and what
-//! it costs, is described in `src/strategy.rs`.
+//! range can be listened on the caller gets it, and when none can, the error says why. How it goes about it is described
+//! in `src/strategy.rs`, and what it costs in `docs/why.md`.
 //!
 //! C programs use `include/ic_listener.h`; Rust programs use this:
 //!
 //! ```
-//! # fn main() -> Result<(), ic_listener::Error> {
-//! use ic_listener::Options;
-//!
-//! let opened = Options::new().address("127.0.0.1").backlog(256).open_tcp()?;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let opened = ic_listener::Options::new().address(std::net::Ipv4Addr::LOCALHOST).backlog(256).open_tcp()?;
 //! println!("listening on port {}", opened.port);
-//! let listener: std::net::TcpListener = opened.socket;
+//! let listener: std::net::TcpListener = opened.socket; // Non-blocking.
+//!
+//! let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+//! ic_listener::connect(&socket, &listener.local_addr()?)?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # Threads, processes, signals
 //!
-//! Every function may be called from any thread and from a forked child, any number of times. Nothing here blocks,
-//! sleeps, prints, starts threads, installs signal handlers or reads the environment. Sockets are non-blocking and
-//! close-on-exec; a forked child inherits them as it does any other.
+//! Every function may be called from any thread and from a forked child, any number of times. Nothing here blocks
+//! (but [`connect`] on a blocking socket), sleeps, prints, starts threads, installs signal handlers or reads the
+//! environment. Sockets that it opens are non-blocking and close-on-exec; a forked child inherits them as it does any
+//! other.
 
-#![deny(unsafe_code)]
+#![deny(unsafe_code, missing_docs)]
+// The rest is for the C API.
+#![cfg_attr(not(feature = "c-api"), allow(dead_code))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("ic-listener is for Linux only: it relies on Linux's rules about ports");
 
 mod address;
 mod attempts;
 mod census;
+mod claim;
+mod connection;
 mod drop_in;
 mod error;
+#[cfg(feature = "c-api")]
 #[allow(unsafe_code)]
 pub mod ffi;
-mod if_inet6;
-mod kind;
 mod listener;
 mod options;
 mod port_order;
 mod port_range;
-mod proc_net_tcp;
-mod sock_diag;
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;
 
+pub use address::Address;
 pub use attempts::{Attempts, Family, PortOrigin};
 pub use census::{Census, CensusSource, Holders};
-pub use drop_in::{Done, bind, connect, listen};
+#[doc(hidden)]
+pub use census::{Connection, for_each_connection};
+pub use drop_in::{Outcome, bind, connect, listen, local_addr};
 pub use error::{Error, Step};
-pub use options::{DEFAULT_BACKLOG, DEFAULT_LISTEN_RETRIES, Opened, Options, setup_listener, share_port};
+pub use options::{DEFAULT_BACKLOG, Opened, Options, setup_listener};

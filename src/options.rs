@@ -3,39 +3,31 @@
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use socket2::{SockRef, Socket, Type};
+use socket2::Socket;
 
-use crate::address::{LocalAddress, Unusable};
+use crate::address::Address;
 use crate::census::{self, Census, Transport};
 use crate::error::Failure;
-use crate::listener::{self, Won};
+use crate::listener;
 use crate::port_range::{Ports, Range};
-use crate::{Attempts, Error, Family, PortOrigin, Step};
+use crate::{Attempts, Error, Family, PortOrigin, sys};
 
 /// The backlog of a listener whose options do not name one, as Greenplum has it.
 pub const DEFAULT_BACKLOG: i32 = 128;
-
-/// How many listens a call may lose to other starters, unless its options say otherwise.
-///
-/// A lost listen costs some 5 microseconds, so that a call which loses all of them ends within two milliseconds. Of 64
-/// processes that start at one moment on 64 ports in TIME_WAIT, none lost more than one, in 1,000 rounds (Linux 6.18).
-pub const DEFAULT_LISTEN_RETRIES: u32 = 256;
 
 /// What a listener should be like. The default: the wildcard address, a port of the host's ephemeral range, backlog
 /// 128.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Options<'a> {
-    address: Option<&'a [u8]>,
+pub struct Options {
+    address: Option<Address>,
     backlog: i32,
     ports: Option<RangeInclusive<u16>>,
-    listen_retries: u32,
 }
 
-/// A socket, its port, and how it was won.
+/// A socket, its port, and where that came from.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Opened<S> {
@@ -45,7 +37,7 @@ pub struct Opened<S> {
     pub port: u16,
     /// The family of the socket; on the wildcard an IPv6 socket takes IPv4 as well.
     pub family: Family,
-    /// How the port was won.
+    /// Where the port came from.
     pub origin: PortOrigin,
     /// The ports that were tried.
     pub attempts: Attempts,
@@ -53,30 +45,25 @@ pub struct Opened<S> {
     pub elapsed: Duration,
 }
 
-impl Default for Options<'_> {
+impl Default for Options {
     fn default() -> Self {
-        Self { address: None, backlog: DEFAULT_BACKLOG, ports: None, listen_retries: DEFAULT_LISTEN_RETRIES }
+        Self { address: None, backlog: DEFAULT_BACKLOG, ports: None }
     }
 }
 
-impl<'a> Options<'a> {
+impl Options {
     /// The defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Listens on one numeric address of the host instead of the wildcard: IPv4, IPv6, IPv4-mapped, or link-local IPv6
-    /// with its scope (`fe80::1%eth0`, `fe80::1%2`). Names are not resolved.
-    pub fn address(self, address: &'a str) -> Self {
-        self.address_bytes(address.as_bytes())
-    }
-
-    pub(crate) fn address_bytes(mut self, address: &'a [u8]) -> Self {
-        self.address = Some(address);
+    /// Listens on one address of the host instead of the wildcard.
+    pub fn address(mut self, address: impl Into<Address>) -> Self {
+        self.address = Some(address.into());
         self
     }
 
-    /// The backlog given to listen(2), which cuts it to net.core.somaxconn; at least 0. UDP has none.
+    /// The backlog given to listen(2), which limits it to net.core.somaxconn; at least 0. UDP has none.
     pub fn backlog(mut self, backlog: i32) -> Self {
         self.backlog = backlog;
         self
@@ -88,23 +75,29 @@ impl<'a> Options<'a> {
         self
     }
 
-    /// How many listens may be lost to other starters before giving up. UDP loses none.
-    pub fn listen_retries(mut self, listen_retries: u32) -> Self {
-        self.listen_retries = listen_retries;
-        self
-    }
-
     /// Opens a TCP listener.
     ///
-    /// The socket is non-blocking, close-on-exec, listening, and alone on its port. SO_REUSEADDR is set on it, so that
-    /// the TIME_WAITs of the connections it accepts can be taken by later listeners. The wildcard is one IPv6 socket
-    /// that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has no IPv6.
+    /// The [`TcpListener`] is non-blocking: accept() returns at once, with [`io::ErrorKind::WouldBlock`] if nobody has
+    /// connected; [`TcpListener::set_nonblocking`] changes that. It is close-on-exec, and alone on its port.
+    /// SO_REUSEADDR is set on it, so that the TIME_WAITs of the connections it accepts can be taken by later listeners.
+    /// The wildcard is one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has no
+    /// IPv6.
     ///
     /// # Errors
     ///
     /// EADDRINUSE when no port is left (the step is `listen` when a port was lost to another listener, else `bind`),
     /// EACCES when all ports are forbidden, EADDRNOTAVAIL when the address is not one of this host's, EINVAL for
     /// options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report, such as EMFILE.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # fn main() -> Result<(), ic_listener::Error> {
+    /// let opened = ic_listener::Options::new().address(std::net::Ipv4Addr::LOCALHOST).open_tcp()?;
+    /// println!("listening on port {}", opened.port);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
         opened(|attempts| self.win_tcp(attempts))
     }
@@ -121,79 +114,79 @@ impl<'a> Options<'a> {
         opened(|attempts| self.win_udp(attempts))
     }
 
-    #[inline(always)]
-    pub(crate) fn win_tcp(&self, attempts: &mut Attempts) -> Result<Won, Failure> {
-        let (address, named) = self.validated()?;
-        listener::tcp_listener(address, named, self.backlog, self.listen_retries, attempts)
+    pub(crate) fn win_tcp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+        let (address, named) = self.checked()?;
+        listener::tcp_listener(address, named, self.backlog, attempts)
     }
 
-    pub(crate) fn win_udp(&self, attempts: &mut Attempts) -> Result<Won, Failure> {
-        let (address, named) = self.validated()?;
+    pub(crate) fn win_udp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+        let (address, named) = self.checked()?;
         listener::udp_socket(address, named, attempts)
     }
 
     /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
-    /// line, for an operator. The backlog and the retries do not matter.
+    /// line, for an operator. The backlog does not matter.
     ///
     /// It takes about as long as a call that finds no port, and stops after half a second of CPU time. It maps 96 KiB
-    /// meanwhile.
-    /// Nothing is bound, and no socket is disturbed.
+    /// meanwhile. Nothing is bound, and no socket is disturbed.
     ///
     /// # Errors
     ///
     /// EINVAL for options that cannot be used; ENOENT when the host's port range cannot be read, and the options name
-    /// none; what open(2) says of /proc/net/tcp, when netlink is refused as well; ENOMEM.
+    /// none; what open(2) says of /proc/net/tcp, when netlink is refused as well; EMFILE, ENFILE, ENOMEM.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// println!("{}", ic_listener::Options::new().census()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn census(&self) -> io::Result<Census> {
-        self.take_census().map_err(|failure| failure.source)
+        self.take_census().map_err(|failure| io::Error::from_raw_os_error(failure.errno()))
     }
 
     pub(crate) fn take_census(&self) -> Result<Census, Failure> {
-        let (address, named) = self.validated()?;
+        let (address, named) = self.checked()?;
         let ports = match named {
             Some(range) => Ports::exactly(range),
-            None => Ports::of_host()
-                .map_err(|_| Failure::no_census("the host's port range cannot be read", libc::ENOENT))?,
+            None => Ports::of_host().map_err(|unreadable| {
+                let errno = if unreadable.errno == 0 { libc::ENOENT } else { unreadable.errno };
+                let source = io::Error::from_raw_os_error(errno);
+                Failure::NoCensus { what: "the host's port range cannot be read", source }
+            })?,
         };
         census::take(Transport::Tcp, address, &ports)
+            .map_err(|source| Failure::NoCensus { what: "who holds the ports cannot be seen", source })
     }
 
-    #[inline(always)]
-    fn validated(&self) -> Result<(LocalAddress, Option<Range>), Failure> {
+    fn checked(&self) -> Result<(Option<Address>, Option<Range>), Failure> {
         if self.backlog < 0 {
-            return Err(Failure::option("the backlog is negative"));
+            return Err(Failure::Argument("the backlog is negative"));
         }
-        Ok((self.local_address()?, self.ports.as_ref().map(named_ports).transpose()?))
-    }
-
-    #[inline(always)]
-    fn local_address(&self) -> Result<LocalAddress, Failure> {
-        let Some(text) = self.address else {
-            return Ok(LocalAddress::Wildcard);
-        };
-        LocalAddress::parse(text).and_then(LocalAddress::check_unicast).map_err(|unusable| match unusable {
-            Unusable::Text(what) => Failure::bad_address(what, text),
-            Unusable::Lookup(error) => Failure::refused(Step::Socket, error),
-        })
+        let named = self.ports.as_ref().map(|range| {
+            Range::new(*range.start(), *range.end())
+                .ok_or(Failure::Argument("the lowest port must be 1 or above, and the highest not below the lowest"))
+        });
+        Ok((self.address.map(Address::check).transpose()?, named.transpose()?))
     }
 }
 
 /// Adds to what was won what was tried, and how long it took.
-fn opened<S: From<Socket>>(win: impl FnOnce(&mut Attempts) -> Result<Won, Failure>) -> Result<Opened<S>, Error> {
-    let start = Instant::now();
+fn opened<S: From<Socket>>(
+    win: impl FnOnce(&mut Attempts) -> Result<listener::Opened, Failure>,
+) -> Result<Opened<S>, Error> {
+    let start = sys::monotonic_time();
     let mut attempts = Attempts::default();
     let won = win(&mut attempts);
-    let elapsed = start.elapsed();
+    let elapsed = sys::monotonic_time() - start;
     match won {
-        Ok(Won { socket, family, port, origin }) => {
+        Ok(listener::Opened { socket, family, port, origin }) => {
             Ok(Opened { socket: socket.into(), port, family, origin, attempts, elapsed })
         }
         Err(failure) => Err(Error::new(failure, attempts, elapsed)),
     }
-}
-
-fn named_ports(range: &RangeInclusive<u16>) -> Result<Range, Failure> {
-    Range::new(*range.start(), *range.end())
-        .ok_or_else(|| Failure::option("the lowest port must be 1 or above, and the highest not below the lowest"))
 }
 
 /// Opens a TCP listener with the default [`Options`].
@@ -203,22 +196,4 @@ fn named_ports(range: &RangeInclusive<u16>) -> Result<Range, Failure> {
 /// See [`Options::open_tcp`].
 pub fn setup_listener() -> Result<Opened<TcpListener>, Error> {
     Options::new().open_tcp()
-}
-
-/// Lets listeners take the port of an outgoing TCP connection, while it is in use and in TIME_WAIT, by setting
-/// SO_REUSEADDR on it; before or after connect().
-///
-/// Measured on Linux 4.18 to 7.3: a port whose connections all have the option can be bound by number with it and
-/// listened on; with one that does not, it cannot. The connections themselves do not notice.
-///
-/// # Errors
-///
-/// EPROTOTYPE when the socket is not a stream socket (a UDP port that may be shared loses datagrams), and what
-/// getsockopt(2) and setsockopt(2) report: EBADF, ENOTSOCK.
-pub fn share_port(socket: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    if socket.r#type()? != Type::STREAM {
-        return Err(io::Error::from_raw_os_error(libc::EPROTOTYPE));
-    }
-    socket.set_reuse_address(true)
 }

@@ -25,6 +25,10 @@ impl Range {
         (1 <= min && min <= max).then_some(Self { min, max })
     }
 
+    pub(crate) fn single(port: u16) -> Self {
+        Self { min: port, max: port }
+    }
+
     pub(crate) fn min(self) -> u16 {
         self.min
     }
@@ -54,16 +58,18 @@ impl Range {
 /// It is never trusted. The kernel checks every port that is asked for through it, so that it may be as old as it
 /// likes, or another network namespace's.
 pub(crate) fn believed_host_range() -> Option<Range> {
-    unpack(BELIEVED.load(Ordering::Relaxed), Some(LINUX_DEFAULT))
+    match BELIEVED.load(Ordering::Relaxed) {
+        NOT_READ => Some(LINUX_DEFAULT),
+        ends => Range::new(ends as u16, (ends >> 16) as u16),
+    }
 }
 
-/// The same, unless it was not read in this process.
-pub(crate) fn known_host_range() -> Option<Range> {
-    unpack(BELIEVED.load(Ordering::Relaxed), None)
-}
-
-fn unpack(packed: u32, not_read: Option<Range>) -> Option<Range> {
-    if packed == NOT_READ { not_read } else { Range::new(packed as u16, (packed >> 16) as u16) }
+/// The range as it was read last in this process, or as it is now.
+pub(crate) fn known_host_range() -> Result<Range, Unreadable> {
+    match BELIEVED.load(Ordering::Relaxed) {
+        NOT_READ | WRONG => read_host_range(),
+        ends => Range::new(ends as u16, (ends >> 16) as u16).ok_or(Unreadable::HIDDEN_RANGE),
+    }
 }
 
 /// The kernel picked a port outside its window: the next call has to read the range.
@@ -73,8 +79,7 @@ pub(crate) fn belief_was_wrong() {
 
 const LINUX_DEFAULT: Range = Range { min: 32_768, max: 60_999 };
 
-/// One atomic word, the only state of the library beside the counter of its calls. It pays on a host with another range
-/// than Linux's default: see docs/why.md.
+/// It pays on a host with another range than Linux's default: see docs/why.md.
 static BELIEVED: AtomicU32 = AtomicU32::new(NOT_READ);
 
 const NOT_READ: u32 = 0;
@@ -123,6 +128,11 @@ impl Ports {
         Self { range, usable: range.span(), reserved: None }
     }
 
+    /// Nothing that may be named.
+    pub(crate) fn none() -> Self {
+        Self { range: LINUX_DEFAULT, usable: 0, reserved: None }
+    }
+
     /// The ports of the host's range that are not reserved, as they are now.
     pub(crate) fn of_host() -> Result<Self, Unreadable> {
         read_host_range().and_then(Self::not_reserved)
@@ -155,6 +165,11 @@ impl Ports {
         self.usable
     }
 
+    /// The number of ports in between that the host reserves.
+    pub(crate) fn reserved(&self) -> u32 {
+        self.range.span() - self.usable
+    }
+
     /// Whether it is one of these ports.
     pub(crate) fn may_be_named(&self, port: u16) -> bool {
         self.range.contains(port) && !self.is_reserved(port)
@@ -183,35 +198,39 @@ fn read_reserved() -> Result<Option<PortSet>, Unreadable> {
     }
     // The kernel cuts the list off at the end of the buffer and answers one read only (proc_do_large_bitmap, seen on
     // 6.18), so a long list is read again, whole.
-    let mut text = pages(LONGEST_LIST)?;
+    let mut text = Pages::new(LONGEST_LIST).map_err(unreadable_list)?;
     PortSet::parse(read_once(RESERVED_FILE, text.bytes())?)?.map(Some).ok_or(Unreadable::HIDDEN_LIST)
 }
 
-fn pages(length: usize) -> Result<Pages, Unreadable> {
-    Pages::new(length).map_err(|error| Unreadable { file: RESERVED_FILE, errno: errno_of(&error) })
+fn unreadable_list(error: io::Error) -> Unreadable {
+    Unreadable { file: RESERVED_FILE, errno: errno_of(&error) }
 }
 
 fn errno_of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// One bit for each port: 8 KiB whatever the list looks like. It is neither on the stack, which may be a signal
+/// A set of ports: one bit for each, 8 KiB whatever is in it. It is neither on the stack, which may be a signal
 /// handler's, nor on the heap, where a signal handler must not go.
-struct PortSet(Pages);
+pub(crate) struct PortSet(Pages);
 
 impl PortSet {
+    pub(crate) fn new() -> io::Result<Self> {
+        Pages::new(usize::from(u16::MAX) / 8 + 1).map(Self)
+    }
+
     /// What the kernel's notation lists: `8080,9000-9100`, and a newline. None when it is anything else: cut off at the
     /// end of the buffer, or empty, as container runtimes leave a file that they hide.
     fn parse(list: &[u8]) -> Result<Option<Self>, Unreadable> {
-        let mut set = Self(pages(usize::from(u16::MAX) / 8 + 1)?);
+        let mut set = Self::new().map_err(unreadable_list)?;
         Ok(set.insert_list(list).map(|()| set))
     }
 
-    fn contains(&self, port: u16) -> bool {
+    pub(crate) fn contains(&self, port: u16) -> bool {
         (self.0.as_bytes()[usize::from(port) / 8] >> (port % 8)) & 1 == 1
     }
 
-    fn insert(&mut self, port: u16) {
+    pub(crate) fn insert(&mut self, port: u16) {
         self.0.bytes()[usize::from(port) / 8] |= 1 << (port % 8);
     }
 
@@ -245,6 +264,12 @@ fn parse_range(text: &[u8]) -> Option<Range> {
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Whether TCP timestamps are on (net.ipv4.tcp_timestamps), which let a connection take over its own TIME_WAIT.
+pub(crate) fn timestamps_are_on() -> bool {
+    let mut text = [0; 16];
+    !matches!(read_once("/proc/sys/net/ipv4/tcp_timestamps", &mut text), Ok(b"0\n") | Err(_))
 }
 
 /// What one read() of the file gives: /proc/sys answers a value whole or not at all.
@@ -325,7 +350,7 @@ mod tests {
         assert_eq!(believed_host_range(), Some(read));
         belief_was_wrong();
         assert_eq!(believed_host_range(), None);
-        read_host_range().expect("/proc/sys can be read");
+        assert_eq!(known_host_range().ok(), Some(read));
         assert_eq!(believed_host_range(), Some(read));
     }
 }

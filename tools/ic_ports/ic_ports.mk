@@ -1,7 +1,7 @@
-# The program that says who holds the ports. Included by the Makefile at the top, after library.mk and install.mk.
+# The program that says who holds the ports. Included by the Makefile at the top, after c_library/.
 
-IC_PORTS = target/bin/ic_ports
-IC_PORTS_SOURCES = $(wildcard tools/ic_ports/src/*.rs) tools/ic_ports/Cargo.toml tools/ic_ports/ic_ports.mk
+IC_PORTS = $(BUILD_DIR)/bin/ic_ports
+IC_PORTS_SOURCES = $(wildcard tools/ic_ports/src/*.rs) $(addprefix tools/ic_ports/,Cargo.toml Cargo.lock ic_ports.mk)
 
 all: ic_ports
 
@@ -9,13 +9,14 @@ all: ic_ports
 
 ic_ports: $(IC_PORTS)
 
-# With its own profile, in the library's directory and for a named target, as in library.mk.
-$(IC_PORTS): $(SOURCES) $(IC_PORTS_SOURCES)
+# With its own profile, in the library's directory and for a named target, as in c_library/library.mk.
+$(IC_PORTS): $(CRATE_SOURCES) $(IC_PORTS_SOURCES)
 	$(CHECK_RUST)
 	@echo 'building $@'
-	@mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && \
-	$(CARGO) build --package ic_ports --profile program --target-dir target/make --target $$host && \
-	install -m 755 target/make/$$host/program/ic_ports $@.new && mv -f $@.new $@
+	@$(FOR_CARGO) && mkdir -p $(@D) && \
+	$(CARGO) build --locked --manifest-path tools/ic_ports/Cargo.toml --profile program --target-dir $(MAKE_DIR) \
+		--target $$rust_target $(CARGO_LINKER) && \
+	install -m 755 $(MAKE_DIR)/$$rust_target/program/ic_ports $@.new && mv -f $@.new $@
 
 install: install-ic-ports
 remove-files: uninstall-ic-ports

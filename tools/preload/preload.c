@@ -1,13 +1,14 @@
 /*
  * preload.c
- *		bind(), listen() and connect() under libc's names, for programs
- *		that are not rebuilt: libic_listener_preload.so, for LD_PRELOAD.
+ *		bind(), listen(), connect() and getsockname() under libc's names, for
+ *		programs that are not rebuilt: libic_listener_preload.so, for
+ *		LD_PRELOAD.
  *
- * TCP sockets that want a port go to ic_listener_bind(), ic_listener_listen()
- * and ic_listener_connect(). Everything else goes unchanged to the next
- * library that has the function, usually libc.
+ * TCP sockets that want a port go to ic_listener_bind(), ic_listener_listen(),
+ * ic_listener_connect() and ic_listener_getsockname().  Everything else goes
+ * unchanged to the next library that has the function, usually libc.
  *
- * Only the constructor allocates or reads the environment. Nothing here waits
+ * Only the constructor allocates or reads the environment.  Nothing here waits
  * for a lock.
  */
 #define _GNU_SOURCE
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -35,34 +37,46 @@
 #define IP_LOCAL_PORT_RANGE 51
 #endif
 
+/* The longest wait, and how long it pauses at first and at last. */
+#define LONGEST_PATIENCE_MS 60000
+#define FIRST_PAUSE_MS 10
+#define LAST_PAUSE_MS 160
+
 typedef struct sockaddr sockaddr;
 
 /*
- * The exports. In C they have other names, because libc's header declares
- * bind() and connect() with a type of glibc's own.
+ * The exports.  In C they have other names, because libc's header declares
+ * them with a type of glibc's own.
  */
+#define EXPORT(name) __asm__(name) __attribute__((visibility("default")))
+
 extern int	our_bind(int fd, const sockaddr *address, socklen_t length)
-			__asm__("bind") __attribute__((visibility("default")));
-extern int	our_listen(int fd, int backlog)
-			__asm__("listen") __attribute__((visibility("default")));
+			EXPORT("bind");
+extern int	our_listen(int fd, int backlog) EXPORT("listen");
 extern int	our_connect(int fd, const sockaddr *address, socklen_t length)
-			__asm__("connect") __attribute__((visibility("default")));
+			EXPORT("connect");
+extern int	our_getsockname(int fd, sockaddr *address, socklen_t *length)
+			EXPORT("getsockname");
 
 /*
- * libic_listener.a calls these in this library instead of bind(), listen()
- * and connect(), which would be the ones above (preload.mk renames them).
+ * libic_listener.a calls these in this library instead of bind(), listen(),
+ * connect() and getsockname(), which would be the ones above (preload.mk
+ * renames them).
  */
 extern int	ic_next_bind(int fd, const sockaddr *address, socklen_t length);
 extern int	ic_next_listen(int fd, int backlog);
 extern int	ic_next_connect(int fd, const sockaddr *address, socklen_t length);
+extern int	ic_next_getsockname(int fd, sockaddr *address, socklen_t *length);
 
 /* NULL until the constructor has run. */
 static int	(*next_bind) (int fd, const sockaddr *address, socklen_t length);
 static int	(*next_listen) (int fd, int backlog);
 static int	(*next_connect) (int fd, const sockaddr *address, socklen_t length);
+static int	(*next_getsockname) (int fd, sockaddr *address, socklen_t *length);
 
-/* IC_LISTENER_LOG=stderr */
+/* IC_LISTENER_LOG=stderr, and the file that standard error was then. */
 static bool logs_to_stderr;
+static struct stat stderr_at_load;
 
 /* IC_LISTENER_PATIENCE: how many milliseconds a call waits for a port. */
 static int	patience_ms;
@@ -70,12 +84,9 @@ static int	patience_ms;
 /* A copy: a server may overwrite its arguments to show what it does. */
 static char program[64];
 
-/* Before glibc 2.34 a program without threads does not have it. */
-#pragma weak pthread_testcancel
-
 /*
  * Looks up the next functions, because dlsym() must not be called in a signal
- * handler, and connect() may be. What other libraries call before this goes
+ * handler, and connect() may be.  What other libraries call before this goes
  * to the kernel; there are no threads to be cancelled then.
  */
 __attribute__((constructor))
@@ -88,10 +99,23 @@ load(void)
 	*(void **) &next_bind = dlsym(RTLD_NEXT, "bind");
 	*(void **) &next_listen = dlsym(RTLD_NEXT, "listen");
 	*(void **) &next_connect = dlsym(RTLD_NEXT, "connect");
-	logs_to_stderr = log != NULL && strcmp(log, "stderr") == 0;
-	if (patience != NULL)
-		patience_ms = atoi(patience);
+	*(void **) &next_getsockname = dlsym(RTLD_NEXT, "getsockname");
 	strncpy(program, program_invocation_short_name, sizeof(program) - 1);
+	logs_to_stderr = log != NULL && strcmp(log, "stderr") == 0 &&
+		fstat(STDERR_FILENO, &stderr_at_load) == 0;
+	if (patience != NULL && *patience != '\0')
+	{
+		size_t		digits = strspn(patience, "0123456789");
+		long		number = digits <= 5 ? atol(patience) : -1;
+
+		if (patience[digits] != '\0' || number < 0 ||
+			number > LONGEST_PATIENCE_MS)
+			dprintf(STDERR_FILENO, "ic_listener: IC_LISTENER_PATIENCE=%s is "
+					"ignored: it takes milliseconds from 0 to %d\n",
+					patience, LONGEST_PATIENCE_MS);
+		else
+			patience_ms = (int) number;
+	}
 }
 
 int
@@ -118,6 +142,14 @@ ic_next_connect(int fd, const sockaddr *address, socklen_t length)
 	return next_connect(fd, address, length);
 }
 
+int
+ic_next_getsockname(int fd, sockaddr *address, socklen_t *length)
+{
+	if (next_getsockname == NULL)
+		return syscall(SYS_getsockname, fd, address, length);
+	return next_getsockname(fd, address, length);
+}
+
 /* An option of type int, or 0 when there is none. */
 static int
 option(int fd, int level, int name)
@@ -131,56 +163,44 @@ option(int fd, int level, int name)
 static bool
 is_tcp(int fd)
 {
-	return option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+	return option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP &&
+		option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
 }
 
 /*
- * Whether the eight bytes can be read. The kernel tries: an address of a TCP
- * socket is longer, so nothing is bound.
+ * Whether this is an address of the socket's family that wants a port, so
+ * that the library has something to do.  bind() reads it here, as libc's
+ * functions read what they are given: a pointer to nowhere is the caller's
+ * SIGSEGV.  *length becomes that of the address alone.
  */
 static bool
-is_readable(int fd, const void *bytes)
-{
-	return syscall(SYS_bind, fd, bytes, 8) == -1 && errno == EINVAL;
-}
-
-/*
- * Whether this is an IPv4 or IPv6 address, long enough and readable. *length
- * becomes that of the address alone, unless the socket is of the other
- * family: then the kernel looks at the length first.
- */
-static bool
-is_address(int fd, const sockaddr *address, socklen_t *length)
+wants_port(int fd, const sockaddr *address, socklen_t *length)
 {
 	sa_family_t family;
 	socklen_t	full = sizeof(struct sockaddr_in);
-	socklen_t	least = full;
+	in_port_t	port;
 
-	if (*length < least || *length > sizeof(struct sockaddr_storage) ||
-		!is_readable(fd, address))
+	if (address == NULL || *length < full ||
+		*length > sizeof(struct sockaddr_storage))
 		return false;
 	memcpy(&family, &address->sa_family, sizeof(family));
+	if (option(fd, SOL_SOCKET, SO_DOMAIN) != family)
+		return false;
 	if (family == AF_INET6)
 	{
 		full = sizeof(struct sockaddr_in6);
-		least = full - sizeof(uint32_t);	/* without the scope, RFC 2133 */
+		/* Without the scope, RFC 2133. */
+		if (*length < full - sizeof(uint32_t))
+			return false;
 	}
 	else if (family != AF_INET)
 		return false;
-	if (*length < least)
-		return false;
 	if (*length > full)
-	{
-		if (option(fd, SOL_SOCKET, SO_DOMAIN) != family)
-			return false;
 		*length = full;
-	}
-	/*
-	 * The kernel does not look at sin_zero, but at the end of an IPv6
-	 * address.
-	 */
-	return family == AF_INET ||
-		is_readable(fd, (const char *) address + *length - 8);
+	/* At the same place in both. */
+	memcpy(&port, &((const struct sockaddr_in *) address)->sin_port,
+		   sizeof(port));
+	return port == 0;
 }
 
 typedef enum Function
@@ -188,6 +208,7 @@ typedef enum Function
 	BIND,
 	LISTEN,
 	CONNECT,
+	NAME_PORT,
 } Function;
 
 typedef struct Call
@@ -197,28 +218,8 @@ typedef struct Call
 	const sockaddr *address;
 	socklen_t	length;
 	int			backlog;
-	/* The socket's file status flags, for connect(). */
-	int			flags;
+	int		   *claim;
 } Call;
-
-/* Begins a connection without waiting for it. */
-static int
-begin_connection(const Call *call, IcListenerReport *report)
-{
-	bool		blocks = !(call->flags & O_NONBLOCK);
-	int			returned;
-	int			error;
-
-	if (blocks)
-		fcntl(call->fd, F_SETFL, call->flags | O_NONBLOCK);
-	returned = ic_listener_connect(call->fd, call->address, call->length,
-								   report);
-	error = errno;
-	if (blocks)
-		fcntl(call->fd, F_SETFL, call->flags);
-	errno = error;
-	return returned;
-}
 
 static int
 make_call(const Call *call, IcListenerReport *report)
@@ -230,10 +231,13 @@ make_call(const Call *call, IcListenerReport *report)
 									report);
 		case LISTEN:
 			return ic_listener_listen(call->fd, call->backlog, report);
+		case NAME_PORT:
+			return ic_listener_name_port(call->fd, call->address,
+										 call->length, call->claim, report);
 		case CONNECT:
 			break;
 	}
-	return begin_connection(call, report);
+	return ic_listener_connect(call->fd, call->address, call->length, report);
 }
 
 static bool
@@ -257,20 +261,24 @@ write_line(const char *message)
 {
 	char		pid[16];
 	char	   *digits = pid + sizeof(pid);
-	const char *words[] = {"ic_listener: ", program, NULL, message, "\n"};
 	struct iovec line[5];
+	struct stat now_there;
 
+	/* A daemon may have put a file of its own there. */
+	if (fstat(STDERR_FILENO, &now_there) != 0 ||
+		now_there.st_dev != stderr_at_load.st_dev ||
+		now_there.st_ino != stderr_at_load.st_ino)
+		return;
 	memcpy(digits -= 3, "]: ", 3);
 	for (int number = getpid(); number > 0; number /= 10)
 		*--digits = '0' + number % 10;
 	*--digits = '[';
 
-	for (int index = 0; index < 5; index++)
-		if (words[index] != NULL)
-			line[index] = (struct iovec) {
-				(char *) words[index], strlen(words[index])
-			};
+	line[0] = (struct iovec) {"ic_listener: ", 13};
+	line[1] = (struct iovec) {program, strlen(program)};
 	line[2] = (struct iovec) {digits, pid + sizeof(pid) - digits};
+	line[3] = (struct iovec) {(char *) message, strlen(message)};
+	line[4] = (struct iovec) {"\n", 1};
 	/* One system call, so that the lines of two processes do not mix. */
 	if (writev(STDERR_FILENO, line, 5) < 0)
 	{
@@ -280,7 +288,7 @@ write_line(const char *message)
 
 /*
  * The same, again while there is patience left, and a line when no port was
- * found. Not inlined: the report would take stack in every call, and the
+ * found.  Not inlined: the report would take stack in every call, and the
  * stack may be small.
  */
 __attribute__((noinline))
@@ -288,24 +296,26 @@ static int
 make_call_for_some_time(const Call *call)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int64_t		deadline = patience_ms > 0 ? now() + patience_ms : 0;
-	int			returned = make_call(call, &report);
+	int64_t		deadline = now() + patience_ms;
+	int64_t		pause = FIRST_PAUSE_MS;
+	int64_t		left;
+	int			returned = make_call(call, logs_to_stderr ? &report : NULL);
 	int			error = errno;
 
-	/* A port that the caller chose is not waited for: no port was tried. */
-	if (returned == 0 || report.ports_tried == 0 || !is_about_ports(error))
-	{
-		errno = error;
-		return returned;
-	}
 	/* Without a report, which would take a census each time. */
-	while (returned != 0 && is_about_ports(error) && deadline > now())
+	while (returned != 0 && is_about_ports(error) &&
+		   (left = deadline - now()) > 0)
 	{
-		nanosleep(&(struct timespec) {.tv_nsec = 10 * 1000000L}, NULL);
+		if (pause > left)
+			pause = left;
+		nanosleep(&(struct timespec) {.tv_nsec = pause * 1000000}, NULL);
+		if (pause < LAST_PAUSE_MS)
+			pause *= 2;
 		returned = make_call(call, NULL);
 		error = errno;
 	}
-	if (returned != 0 && is_about_ports(error) && logs_to_stderr)
+	/* Where no port was tried, it is not about ports of the range. */
+	if (returned != 0 && is_about_ports(error) && report.ports_tried > 0)
 		write_line(report.message);
 	errno = error;
 	return returned;
@@ -313,10 +323,10 @@ make_call_for_some_time(const Call *call)
 
 /*
  * Makes the call with cancellation disabled: the end of a thread must not
- * unwind Rust's frames. Changes errno on failure only.
+ * unwind Rust's frames.  Changes errno on failure only.
  */
 static int
-by_strategy(const Call *call, int errno_before)
+by_library(const Call *call, int errno_before)
 {
 	int			cancel_state;
 	int			returned;
@@ -338,17 +348,17 @@ int
 our_bind(int fd, const sockaddr *address, socklen_t length)
 {
 	int			errno_before = errno;
-	socklen_t	address_length = length;
+	socklen_t	full = length;
 
-	if (!is_tcp(fd) || !is_address(fd, address, &address_length) ||
+	if (!is_tcp(fd) || !wants_port(fd, address, &full) ||
 		option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
 	{
 		errno = errno_before;
 		return ic_next_bind(fd, address, length);
 	}
-	return by_strategy(&(Call) {
-					   .function = BIND,.fd = fd,.address = address,.length = address_length
-					   }, errno_before);
+	return by_library(&(Call) {
+					  .function = BIND,.fd = fd,.address = address,.length = full
+					  }, errno_before);
 }
 
 int
@@ -361,46 +371,100 @@ our_listen(int fd, int backlog)
 		errno = errno_before;
 		return ic_next_listen(fd, backlog);
 	}
-	return by_strategy(&(Call) {
-					   .function = LISTEN,.fd = fd,.backlog = backlog
-					   }, errno_before);
+	return by_library(&(Call) {
+					  .function = LISTEN,.fd = fd,.backlog = backlog
+					  }, errno_before);
+}
+
+static void
+close_claim(int *claim)
+{
+	if (*claim >= 0)
+		close(*claim);
 }
 
 /*
- * libc's connect() does the waiting: there a signal may interrupt or restart
- * it, a thread may be cancelled, or a handler may jump out. So the connection
- * begins without blocking. The second connect() sends nothing: it waits for
- * the connection that is being made (`inet_stream_connect`), as one does that
- * is restarted after a signal.
+ * Names a port, and connects in this frame: a signal may interrupt or restart
+ * connect(), a thread may be cancelled, or a handler may jump out.  A claim is
+ * closed by cancellation; a handler that jumps out leaves it open.
+ */
+static int
+connect_from_named_port(int fd, const sockaddr *address, socklen_t length,
+						int errno_before)
+{
+	__attribute__((cleanup(close_claim)))
+	int			claim = -1;
+
+	if (by_library(&(Call) {
+				   .function = NAME_PORT,.fd = fd,.address = address,
+				   .length = length,.claim = &claim
+				   }, errno_before) != 0)
+		return -1;
+	return ic_next_connect(fd, address, length);
+}
+
+/*
+ * A socket that was made to listen so that getsockname() could show its port
+ * goes back to being bound.  A listener of the program's own stays one.
+ */
+static void
+end_listening(int fd)
+{
+	int			off = 0;
+
+	if (option(fd, IPPROTO_IP, IP_RECVORIGDSTADDR) == 0)
+		return;
+	if (option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0)
+		shutdown(fd, SHUT_RD);
+	setsockopt(fd, IPPROTO_IP, IP_RECVORIGDSTADDR, &off, sizeof(off));
+}
+
+/*
+ * A blocking socket's connection is made by the next library's connect(), in
+ * the program's own call, because it may wait.
  */
 int
 our_connect(int fd, const sockaddr *address, socklen_t length)
 {
 	int			errno_before = errno;
-	socklen_t	address_length = length;
-	Call		call = {.function = CONNECT,.fd = fd,.address = address};
+	int			on = 1;
+	int			flags;
 	int			returned;
-	int			error;
 
-	if (!is_tcp(fd) || !is_address(fd, address, &address_length) ||
-		(call.flags = fcntl(fd, F_GETFL)) < 0)
+	if (!is_tcp(fd) || (flags = fcntl(fd, F_GETFL)) < 0)
 	{
 		errno = errno_before;
 		return ic_next_connect(fd, address, length);
 	}
-	if (pthread_testcancel != NULL)
-		pthread_testcancel();
-	call.length = address_length;
-	returned = by_strategy(&call, errno_before);
-	error = errno;
-	if (returned == 0 || (call.flags & O_NONBLOCK) ||
-		(error != EINPROGRESS && error != EALREADY))
-		return returned;
-
+	if (flags & O_NONBLOCK)
+		return by_library(&(Call) {
+						  .function = CONNECT,.fd = fd,.address = address,.length = length
+						  }, errno_before);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	end_listening(fd);
 	errno = errno_before;
 	returned = ic_next_connect(fd, address, length);
-	/* SO_SNDTIMEO has expired. */
-	if (returned != 0 && errno == EALREADY)
-		errno = error;
+	if (returned == 0 || errno != EADDRNOTAVAIL)
+		return returned;
+	return connect_from_named_port(fd, address, length, errno_before);
+}
+
+int
+our_getsockname(int fd, sockaddr *address, socklen_t *length)
+{
+	int			errno_before = errno;
+	int			cancel_state;
+	int			returned;
+
+	if (option(fd, IPPROTO_IP, IP_RECVORIGDSTADDR) == 0)
+	{
+		errno = errno_before;
+		return ic_next_getsockname(fd, address, length);
+	}
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	returned = ic_listener_getsockname(fd, address, length);
+	if (returned == 0)
+		errno = errno_before;
+	pthread_setcancelstate(cancel_state, NULL);
 	return returned;
 }

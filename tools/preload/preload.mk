@@ -1,7 +1,7 @@
 # The library for LD_PRELOAD and its command. Included by the Makefile at the top, after what makes the static library.
 
-PRELOAD_LIB = target/preload/libic_listener_preload.so
-PRELOAD_RUN = target/preload/ic_listener_run
+PRELOAD_LIB = $(BUILD_DIR)/preload/libic_listener_preload.so
+PRELOAD_RUN = $(BUILD_DIR)/preload/ic_listener_run
 PRELOAD_CFLAGS = -std=gnu11 -O2 -fPIC -fexceptions -fvisibility=hidden -Wall -Wextra -Iinclude
 
 all: preload
@@ -16,19 +16,19 @@ $(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/
 	@echo 'building $@'
 	@mkdir -p $(@D) && \
 	$(OBJCOPY) --redefine-sym bind=ic_next_bind --redefine-sym listen=ic_next_listen \
-		--redefine-sym connect=ic_next_connect $(STATIC_LIB) $(@D)/library.a && \
+		--redefine-sym connect=ic_next_connect --redefine-sym getsockname=ic_next_getsockname $(STATIC_LIB) $(@D)/library.a && \
 	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o tools/preload/preload.c && \
 	$(CC) -shared -static-libgcc -s $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a \
 		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined,--version-script=tools/preload/exports.map -ldl && \
 	mv -f $@.new $@
 
 # The command has the path of the installed library, so another LIBDIR rebuilds it.
-$(PRELOAD_RUN): tools/preload/ic_listener_run.c tools/preload/preload.mk target/preload/libdir
+$(PRELOAD_RUN): tools/preload/ic_listener_run.c tools/preload/preload.mk $(BUILD_DIR)/preload/libdir
 	@echo 'building $@'
 	@$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl && \
 	mv -f $@.new $@
 
-target/preload/libdir: FORCE
+$(BUILD_DIR)/preload/libdir: FORCE
 	@mkdir -p $(@D)
 	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
 

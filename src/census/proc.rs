@@ -5,64 +5,50 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::census::{Seen, Tally, Transport};
+use super::{Seen, Transport};
 
-/// Adds every socket of the transport to the tally, IPv4 and IPv6.
+/// Shows every socket of the transport to `each`, IPv4 and IPv6, until that has enough.
 ///
 /// # Errors
 ///
 /// As open(2) and read(2): ENOENT without /proc.
-pub(crate) fn list(transport: Transport, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+pub(crate) fn list(transport: Transport, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<()> {
     // Not /proc/net, which is that of the process's first thread: another thread may be in another network namespace.
     let (ipv4, ipv6) = match transport {
         Transport::Tcp => ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"),
         Transport::Udp => ("/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"),
     };
-    read_sockets(File::open(ipv4)?, buffer, tally)?;
-    if tally.out_of_time() {
+    if !read_sockets(File::open(ipv4)?, buffer, each)? {
         return Ok(());
     }
     match File::open(ipv6) {
-        Ok(file) => read_sockets(file, buffer, tally),
+        Ok(file) => read_sockets(file, buffer, each).map(|_| ()),
         // A kernel without IPv6.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn read_sockets(file: impl Read, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
-    read_lines(file, buffer, |lines| {
-        // The heading is no socket.
-        for seen in lines.split(|&byte| byte == b'\n').filter_map(seen) {
-            tally.add(&seen);
-        }
-        !tally.out_of_time()
-    })
-}
-
-/// Reads a file of whole lines, some at a time, until `each` has enough.
+/// Reads a file of whole lines, the first of which is a heading. False when `each` has had enough.
 ///
 /// # Errors
 ///
 /// As read(2); EBADMSG for a line longer than the buffer.
-pub(crate) fn read_lines(
-    mut file: impl Read,
-    buffer: &mut [u8],
-    mut each: impl FnMut(&[u8]) -> bool,
-) -> io::Result<()> {
+fn read_sockets(mut file: impl Read, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<bool> {
     let mut kept = 0;
     loop {
         let length = match file.read(&mut buffer[kept..]) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(true),
             Ok(length) => kept + length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         let whole = buffer[..length].iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        if !each(&buffer[..whole]) {
-            return Ok(());
+        // The heading is no socket.
+        if !buffer[..whole].split(|&byte| byte == b'\n').filter_map(seen).all(|seen| each(&seen)) {
+            return Ok(false);
         }
         // The kernel ends what it gives with a line; other makers of these files need not.
         buffer.copy_within(whole..length, 0);
@@ -76,18 +62,23 @@ pub(crate) fn read_lines(
 /// What one line says: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when ...`, all in hexadecimal.
 fn seen(line: &[u8]) -> Option<Seen> {
     let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).skip(1);
-    let (address, port) = split_at_colon(words.next()?)?;
-    let state = hexadecimal(words.nth(1)?)?;
+    let (local, remote) = (socket_address(words.next()?)?, socket_address(words.next()?)?);
+    let state = hexadecimal(words.next()?)?;
     let (_timer, clock_ticks) = split_at_colon(words.nth(1)?)?;
     Some(Seen {
-        port: u16::try_from(hexadecimal(port)?).ok()?,
-        address: ip_address(address)?,
+        local,
+        remote,
         interface: 0,
         only_v6: false,
         state: u8::try_from(state).ok()?,
         // USER_HZ, which is 100 on every machine Rust's std is made for.
         milliseconds_left: hexadecimal(clock_ticks)?.saturating_mul(10),
     })
+}
+
+fn socket_address(word: &[u8]) -> Option<SocketAddr> {
+    let (address, port) = split_at_colon(word)?;
+    Some(SocketAddr::new(ip_address(address)?, u16::try_from(hexadecimal(port)?).ok()?))
 }
 
 /// An address in network order, printed as one number, or four, of the machine's order.
@@ -123,12 +114,12 @@ mod tests {
         let line =
             b"   6: 0100007F:9C46 0100007F:9C40 06 00000000:00000000 03:00001764 00000000     0        0 0 3 0000";
         let seen = seen(line).unwrap();
-        assert_eq!((seen.port, seen.address), (40_006, "127.0.0.1".parse().unwrap()));
+        assert_eq!((seen.local, seen.remote.port()), ("127.0.0.1:40006".parse().unwrap(), 40_000));
         assert_eq!((seen.state, seen.milliseconds_left), (6, 59_880));
         let line = b"   0: B80D0120000000000000000001000000:9C41 00000000000000000000000000000000:0000 0A \
             00000000:00000000 00:00000000 00000000     0        0 894623 1 0000000000000000 100 0 0 10 0";
         let seen = super::seen(line).unwrap();
-        assert_eq!((seen.port, seen.address), (40_001, "2001:db8::1".parse().unwrap()));
+        assert_eq!(seen.local, "[2001:db8::1]:40001".parse().unwrap());
         assert_eq!((seen.state, seen.milliseconds_left), (10, 0));
     }
 
@@ -169,26 +160,26 @@ mod tests {
         let line = |port: u16, state: u8| {
             format!("   0: 0100007F:{port:04X} 0100007F:0016 {state:02X} 00000000:00000000 00:00000000 00000000 0\n")
         };
+        let sockets = [(40_000, 10), (40_001, 1), (40_002, 10), (39_999, 10), (40_003, 6)];
         let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
             .to_owned()
-            + &[(40_000, 10), (40_001, 1), (40_002, 10), (39_999, 10), (40_003, 6)]
-                .map(|(port, state)| line(port, state))
-                .concat();
+            + &sockets.map(|(port, state)| line(port, state)).concat();
         for piece in 1..=text.len() {
             let mut file = InPieces { text: text.as_bytes(), piece, interrupted: false };
-            let holders = Tally::filled_by(40_000..=40_063, |tally| {
-                read_sockets(&mut file, &mut [0; 128], tally).unwrap();
-            });
-            assert_eq!((holders.listening, holders.connected, holders.time_wait), (2, 1, 1), "{piece} bytes at a time");
+            let mut states = Vec::new();
+            let mut each = |seen: &Seen| {
+                states.push((seen.local.port(), seen.state));
+                true
+            };
+            assert!(read_sockets(&mut file, &mut [0; 128], &mut each).unwrap());
+            assert_eq!(states, sockets, "{piece} bytes at a time");
         }
     }
 
     #[test]
     fn a_line_longer_than_the_buffer_is_an_error() {
-        Tally::filled_by(40_000..=40_063, |tally| {
-            let error = read_sockets(&[b'x'; 65][..], &mut [0; 64], tally).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EBADMSG));
-        });
+        let error = read_sockets(&[b'x'; 65][..], &mut [0; 64], &mut |_| true).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADMSG));
     }
 
     proptest! {

@@ -1,5 +1,5 @@
 # make install     libraries, header, ic_listener.pc and man pages below $(DESTDIR)$(PREFIX)
-# make uninstall   removes exactly what install put there, and the directories it made; give it the same variables
+# make uninstall   removes the files that install put there; give it the same variables
 #
 # Included by the Makefile at the top. library.mk builds, so that `make && sudo make install` needs no Cargo for root.
 
@@ -35,8 +35,7 @@ define CHECK_DIRECTORIES
 done
 endef
 
-# The quotes are for a prefix with a space in it. MADE... are the directories that install made, the innermost first; it
-# adds to those of the last time.
+# The quotes are for a prefix with a space in it.
 define PC_FILE
 in_prefix() { case $$1 in "$$IC_PREFIX"/*) printf '$${prefix}%s' "$${1#"$$IC_PREFIX"}" ;; *) printf '%s' "$$1" ;; esac; }; \
 printf '%s\n' \
@@ -55,17 +54,10 @@ endef
 
 install-directories: $(STATIC_LIB) $(SHARED_LIB)
 	$(CHECK_DIRECTORIES)
-	@made=$$(sed -n '/^# MADE /p' "$$IC_PC" 2>/dev/null); \
-	for directory in "$$IC_LIBDIR/pkgconfig" "$$IC_INCLUDEDIR" "$$IC_BINDIR" "$$IC_MANDIR/man1" "$$IC_MANDIR/man3"; do \
-		missing=$$directory; \
-		while [ "$$missing" != / ] && [ ! -d "$$IC_DESTDIR$$missing" ]; do \
-			made=$$(printf '# MADE %s\n%s' "$$missing" "$$made"); \
-			missing=$$(dirname "$$missing"); \
-		done; \
-		$(INSTALL) -d "$$IC_DESTDIR$$directory" || exit 1; \
-	done; \
-	{ $(PC_FILE); [ -z "$$made" ] || printf '%s\n' "$$made" | sort -r -u; } >"$$IC_PC.new" && \
-	chmod 644 "$$IC_PC.new" && mv -f "$$IC_PC.new" "$$IC_PC"
+	@for directory in "$$IC_LIBDIR/pkgconfig" "$$IC_INCLUDEDIR" "$$IC_BINDIR" "$$IC_MANDIR/man1" "$$IC_MANDIR/man3"; do \
+		$(INSTALL) -d "$$IC_DESTDIR$$directory" 2>/dev/null && [ -w "$$IC_DESTDIR$$directory" ] || { \
+			echo "cannot write to $$IC_DESTDIR$$directory: use sudo, or PREFIX=\$$HOME/.local" >&2; exit 1; }; \
+	done
 
 install: install-directories
 	$(INSTALL) -m 644 $(STATIC_LIB) "$$IC_DESTDIR$$IC_LIBDIR"
@@ -74,6 +66,7 @@ install: install-directories
 	ln -sf $(SONAME) "$$IC_DESTDIR$$IC_LIBDIR/libic_listener.so"
 	$(INSTALL) -m 644 include/ic_listener.h "$$IC_DESTDIR$$IC_INCLUDEDIR"
 	$(INSTALL) -m 644 $(MAN_PAGES:%=man/%) "$$IC_DESTDIR$$IC_MANDIR/man3"
+	@{ $(PC_FILE); } >"$$IC_PC.new" && chmod 644 "$$IC_PC.new" && mv -f "$$IC_PC.new" "$$IC_PC"
 	@for page in $(MAN_ALIASES); do \
 		printf '.so man3/%s\n' "$${page%/*}" >"$$IC_DESTDIR$$IC_MANDIR/man3/$${page#*/}" && \
 		chmod 644 "$$IC_DESTDIR$$IC_MANDIR/man3/$${page#*/}" || exit 1; \
@@ -88,11 +81,15 @@ if [ -z "$$IC_DESTDIR" ] && [ "$$(id -u)" = 0 ] && ldconfig -v -N -X 2>/dev/null
 fi
 endef
 
+# Of the directories, those that are empty go, where they are ours alone: not /usr/local/include and the like.
 uninstall: remove-files
-	@made=$$(sed -n 's/^# MADE //p' "$$IC_PC" 2>/dev/null); \
-	rm -f "$$IC_PC"; \
-	printf '%s\n' "$$made" | while read -r directory; do \
-		[ -z "$$directory" ] || rmdir "$$IC_DESTDIR$$directory" 2>/dev/null; \
+	@case $$IC_PREFIX in /usr | /usr/local) parents= ;; *) parents=-p ;; esac; \
+	cd "$$IC_DESTDIR$$IC_PREFIX" 2>/dev/null || exit 0; \
+	for directory in "$$IC_LIBDIR/pkgconfig" "$$IC_INCLUDEDIR" "$$IC_BINDIR" "$$IC_MANDIR/man1" "$$IC_MANDIR/man3"; do \
+		case $$directory in \
+			"$$IC_PREFIX"/*/*) rmdir $$parents "$${directory#"$$IC_PREFIX"/}" 2>/dev/null ;; \
+			"$$IC_PREFIX"/*) [ -z "$$parents" ] || rmdir "$${directory#"$$IC_PREFIX"/}" 2>/dev/null ;; \
+		esac; \
 	done; \
 	true
 	$(RENEW_LINKER_CACHE)
@@ -100,7 +97,7 @@ uninstall: remove-files
 remove-files:
 	$(CHECK_DIRECTORIES)
 	@cd "$$IC_DESTDIR$$IC_LIBDIR" 2>/dev/null && \
-		rm -f libic_listener.a libic_listener.so $(SONAME) libic_listener.so.$(VERSION); \
+		rm -f libic_listener.a libic_listener.so $(SONAME) libic_listener.so.$(VERSION) pkgconfig/ic_listener.pc; \
 	cd "$$IC_DESTDIR$$IC_INCLUDEDIR" 2>/dev/null && rm -f ic_listener.h; \
 	cd "$$IC_DESTDIR$$IC_MANDIR/man3" 2>/dev/null && rm -f $(MAN_PAGES) $(notdir $(MAN_ALIASES)); \
 	true

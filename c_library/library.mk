@@ -1,10 +1,13 @@
 # The C library, static and shared, in target/lib. Included by the Makefile at the top.
 #
+#	RUST_TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc	builds for another processor, below target/RUST_TARGET
+#
 # Cargo builds it in a separate directory with a separate profile (c-library in Cargo.toml), so that no other command of
 # Cargo's and no user's setting changes it. What Cargo makes is removed there, so that there is one libic_listener.a.
 # Each library gets its name when it is ready.
 
-LIB_DIR = target/lib
+BUILD_DIR = target$(RUST_TARGET:%=/%)
+LIB_DIR = $(BUILD_DIR)/lib
 MAKE_DIR = target/make
 OBJECT = $(LIB_DIR)/ic_listener.o
 STATIC_LIB = $(LIB_DIR)/libic_listener.a
@@ -15,9 +18,23 @@ PANICKING_OBJECT = target/panicking/panicking.o
 PANICKING_LIB = target/panicking/libpanicking.a
 
 # Listed here, so that a user who only installs needs no Cargo.
-SOURCES = $(wildcard src/*.rs src/*/*.rs) Cargo.toml Cargo.lock library.mk one_object.sh
+CRATE_SOURCES = $(wildcard src/*.rs src/*/*.rs) build.rs Cargo.toml
+SOURCES = $(CRATE_SOURCES) $(addprefix c_library/,lib.rs Cargo.toml Cargo.lock library.mk hide_symbols.sh)
 
 CARGO ?= cargo
+
+# The compiler knows the binutils of its target.
+ifneq ($(RUST_TARGET),)
+ifeq ($(origin LD),default)
+LD := $(shell $(CC) -print-prog-name=ld)
+endif
+ifeq ($(origin AR),default)
+AR := $(shell $(CC) -print-prog-name=ar)
+endif
+OBJCOPY ?= $(shell $(CC) -print-prog-name=objcopy)
+READELF ?= $(shell $(CC) -print-prog-name=readelf)
+CARGO_LINKER = --config 'target.$(RUST_TARGET).linker="$(lastword $(CC))"'
+endif
 OBJCOPY ?= objcopy
 READELF ?= readelf
 
@@ -45,21 +62,28 @@ if ! command -v $(firstword $(CARGO)) >/dev/null || \
 fi
 endef
 
-# Cargo leaves out link-time optimization as soon as an rlib is built as well, hence the one crate type. Incremental
-# compilation excludes it. The target is named because a configuration might name another.
-#
+# For the shell: what `make` installs is built for $$rust_target, which is named because a configuration might name
+# another. The paths that a panic's message prints are those in this tree, whatever directory it is in.
+# $(call FOR_CARGO,FURTHER OPTIONS OF RUSTC)
+define FOR_CARGO
+rust_target=$(or $(RUST_TARGET),$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')) && \
+CARGO_ENCODED_RUSTFLAGS=$$({ printf '%s' "$${CARGO_ENCODED_RUSTFLAGS-$$RUSTFLAGS}" | tr -s ' ' '\037'; printf '\037%s' \
+	"--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" "--remap-path-prefix=$(CURDIR)/=" $(1); } | \
+	sed 's/^\x1f//') && export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0
+endef
+
 # $(call ONE_OBJECT,DIRECTORY,FURTHER OPTIONS OF RUSTC)
 define ONE_OBJECT
 @echo 'building $@'
-@mkdir -p $(@D) && host=$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p') && made=$(1)/$$host/c-library/libic_listener.a && \
-CARGO_INCREMENTAL=0 $(CARGO) rustc --lib --crate-type staticlib --profile c-library --target-dir $(1) --target $$host \
-	-- --cfg ic_listener_c_library $(2) && \
-LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' CC='$(CC)' ./one_object.sh "$$made" $@ && rm -f "$$made"
+@$(call FOR_CARGO,$(2)) && \
+mkdir -p $(@D) && made=$(1)/$$rust_target/c-library/libic_listener_c.a && \
+$(CARGO) build --locked --manifest-path c_library/Cargo.toml --profile c-library --target-dir $(1) --target $$rust_target && \
+LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' c_library/hide_symbols.sh "$$made" $@ && rm -f "$$made"
 endef
 
 # Under its own name when it is ready.
 define ARCHIVE
-@rm -f $@.new && $(AR) rcs $@.new $< && mv -f $@.new $@
+@rm -f $@.new && $(AR) rcsD $@.new $< && mv -f $@.new $@
 endef
 
 rust-is-here:
@@ -76,9 +100,9 @@ $(OBJECT): $(SOURCES)
 $(STATIC_LIB): $(OBJECT)
 	$(ARCHIVE)
 
-# The shared library exports what the object shows.
-$(SHARED_LIB): $(OBJECT)
-	@$(CC) -shared -s $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $<
+$(SHARED_LIB): $(OBJECT) c_library/ic_listener.map
+	@$(CC) -shared -s $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=c_library/ic_listener.map \
+		-Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $<
 	@ln -sf $(@F) $(@D)/$(SONAME) && mv -f $@.new $@
 
 $(PANICKING_OBJECT): $(SOURCES)

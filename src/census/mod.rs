@@ -34,15 +34,17 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::address::LocalAddress;
-use crate::error::Failure;
+use crate::Attempts;
+use crate::address::Address;
 use crate::port_range::Ports;
 #[cfg(test)]
 use crate::port_range::Range;
 use crate::sys::{self, Pages};
-use crate::{Attempts, proc_net_tcp, sock_diag};
+
+pub(crate) mod netlink;
+mod proc;
 
 /// When a census is cut short: a million connections of one listener are listed one by one. In CPU time, so that a
 /// crowd of others on the machine, on a bad day, changes nothing about the answer. A census never waits for anything.
@@ -65,6 +67,8 @@ pub struct Census {
     pub range: RangeInclusive<u16>,
     /// How many ports of it count: all but those that the host reserves.
     pub ports: u32,
+    /// How many the host reserves.
+    pub reserved: u32,
     /// Who holds them.
     pub holders: Holders,
     /// Who said so.
@@ -96,13 +100,17 @@ pub struct Holders {
 }
 
 /// Where a census comes from.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CensusSource {
-    /// The kernel, over netlink: sock_diag(7).
-    Netlink,
-    /// /proc/net/tcp and /proc/net/tcp6, because netlink is refused. They show no sockets that are only bound.
-    Proc,
+    /// There is no census.
+    None = 0,
+    /// The kernel, over netlink: sock_diag(7). From Linux 6.8 on it shows sockets that are bound and neither listen nor
+    /// connect.
+    Netlink = 1,
+    /// /proc/net/tcp and /proc/net/tcp6, where netlink is refused. They do not show such sockets.
+    Proc = 2,
 }
 
 /// Whose ports: TCP and UDP have 65,535 each.
@@ -112,45 +120,79 @@ pub(crate) enum Transport {
     Udp,
 }
 
-/// Counts the holders of `ports` that are in the way of `address`.
+/// Which sockets are to be seen.
+pub(crate) enum Filter {
+    /// Those with a local port in the range.
+    LocalPorts(RangeInclusive<u16>),
+    /// Those that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address is the IPv4 one.
+    Towards(SocketAddr),
+}
+
+/// Counts the holders of `ports` that are in the way of the address; None is the wildcard.
 ///
 /// # Errors
 ///
-/// What /proc said, when neither source can be read; ENOMEM.
-pub(crate) fn take(transport: Transport, address: LocalAddress, ports: &Ports) -> Result<Census, Failure> {
-    let start = Instant::now();
+/// What was said of /proc/net/tcp, where netlink is refused, too; EMFILE and ENFILE where a descriptor is all that was
+/// missing; ENOMEM.
+pub(crate) fn take(transport: Transport, address: Option<Address>, ports: &Ports) -> io::Result<Census> {
+    let start = sys::monotonic_time();
     let range = ports.range().min()..=ports.range().max();
-    let mut memory = Pages::new(PORT_NUMBERS + BUFFER)
-        .map_err(|error| Failure::no_census("no memory to count who holds the ports", errno_of(&error)))?;
+    let mut memory = Pages::new(PORT_NUMBERS + BUFFER)?;
     let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
-    let until = sys::thread_cpu_time() + LONGEST;
-    let mut tally = Tally { strongest, range: range.clone(), address, until, cut_short: false };
+    let mut tally = Tally::new(strongest, range.clone(), address);
 
-    let source = if sock_diag::list(transport, &range, buffer, &mut tally).is_ok() {
-        CensusSource::Netlink
-    } else {
-        tally.forget();
-        proc_net_tcp::list(transport, buffer, &mut tally).map_err(|error| {
-            let hidden = "who holds the ports cannot be seen: neither netlink nor /proc/net/tcp can be read";
-            Failure::no_census(hidden, errno_of(&error))
-        })?;
-        CensusSource::Proc
+    let filter = Filter::LocalPorts(range.clone());
+    let source = match netlink::list(transport, &filter, buffer, &mut |seen| tally.add(seen)) {
+        Ok(()) => CensusSource::Netlink,
+        Err(refused) => {
+            tally.forget();
+            proc::list(transport, buffer, &mut |seen| tally.add(seen)).map_err(|error| {
+                // Without a descriptor, which file is missing cannot be known.
+                if matches!(refused.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) { refused } else { error }
+            })?;
+            CensusSource::Proc
+        }
     };
     let (holders, complete) = (tally.count(ports), !tally.cut_short);
-    Ok(Census { range, ports: ports.usable(), holders, source, complete, elapsed: start.elapsed() })
+    let elapsed = sys::monotonic_time() - start;
+    Ok(Census { range, ports: ports.usable(), reserved: ports.reserved(), holders, source, complete, elapsed })
 }
 
-fn errno_of(error: &io::Error) -> i32 {
-    // Without one: what was read is no list of sockets.
-    error.raw_os_error().unwrap_or(libc::EBADMSG)
+/// Every TCP socket of this network namespace that is connected, or was: for `ic_ports`.
+///
+/// # Errors
+///
+/// As [`crate::Options::census`].
+#[doc(hidden)]
+pub fn for_each_connection(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
+    let mut buffer = Pages::new(BUFFER)?;
+    let filter = Filter::LocalPorts(0..=u16::MAX);
+    let mut show = |seen: &Seen| {
+        if seen.remote.port() != 0 {
+            each(Connection { local: seen.local, remote: seen.remote, state: seen.state });
+        }
+        true
+    };
+    netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut show)
+        .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut show))
+}
+
+/// A connection, with its state as in net/tcp_states.h of the kernel.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Connection {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub state: u8,
 }
 
 /// A socket as its source shows it.
+#[derive(Clone)]
 pub(crate) struct Seen {
-    /// Its local port.
-    pub(crate) port: u16,
-    /// Its local address; unspecified for a wildcard.
-    pub(crate) address: IpAddr,
+    /// Its address is unspecified for a wildcard.
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// The interface it is bound to, or 0.
     pub(crate) interface: u32,
     /// Whether it takes no IPv4.
@@ -160,6 +202,9 @@ pub(crate) struct Seen {
     /// Until its timer runs out; in TIME_WAIT, until the port is given back.
     pub(crate) milliseconds_left: u32,
 }
+
+/// The state of a connection that has ended (net/tcp_states.h).
+pub(crate) const TIME_WAIT: u8 = 6;
 
 /// A holder of a port, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +224,7 @@ impl Holder {
         Some(match seen.state {
             1 | 2 | 3 | 8 | 12 => Self::Connected, // ESTABLISHED, SYN_SENT, SYN_RECV, CLOSE_WAIT, NEW_SYN_RECV
             4 | 5 | 9 | 11 => Self::Closing,       // FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING
-            6 => {
+            TIME_WAIT => {
                 let seconds = seen.milliseconds_left.div_ceil(1000).clamp(1, u32::from(Self::LONGEST_TIME_WAIT));
                 Self::TimeWait { seconds_left: seconds as u8 }
             }
@@ -213,29 +258,33 @@ impl Holder {
 }
 
 /// The strongest holder of each port so far.
-pub(crate) struct Tally<'a> {
+struct Tally<'a> {
     strongest: &'a mut [u8],
     range: RangeInclusive<u16>,
-    address: LocalAddress,
+    address: Option<Address>,
     until: Duration,
+    sockets: u32,
     cut_short: bool,
 }
 
-impl Tally<'_> {
-    pub(crate) fn add(&mut self, seen: &Seen) {
-        if !self.range.contains(&seen.port) || !in_the_way(&self.address, seen) {
-            return;
-        }
-        if let Some(holder) = Holder::of(seen) {
-            let strongest = &mut self.strongest[usize::from(seen.port)];
-            *strongest = holder.to_byte().max(*strongest);
-        }
+impl<'a> Tally<'a> {
+    fn new(strongest: &'a mut [u8], range: RangeInclusive<u16>, address: Option<Address>) -> Self {
+        Self { strongest, range, address, until: sys::thread_cpu_time() + LONGEST, sockets: 0, cut_short: false }
     }
 
-    /// To be asked now and then; once true, no more is to be added.
-    pub(crate) fn out_of_time(&mut self) -> bool {
-        self.cut_short = sys::thread_cpu_time() >= self.until;
-        self.cut_short
+    /// False when the time is over; then no more is to be added.
+    fn add(&mut self, seen: &Seen) -> bool {
+        self.sockets += 1;
+        if self.sockets % 256 == 0 {
+            self.cut_short = sys::thread_cpu_time() >= self.until;
+        }
+        if self.range.contains(&seen.local.port()) && in_the_way(self.address, seen) {
+            if let Some(holder) = Holder::of(seen) {
+                let strongest = &mut self.strongest[usize::from(seen.local.port())];
+                *strongest = holder.to_byte().max(*strongest);
+            }
+        }
+        !self.cut_short
     }
 
     fn forget(&mut self) {
@@ -265,11 +314,11 @@ impl Tally<'_> {
 
 /// Whether a socket keeps others from the address, as bind() would find (`inet_rcv_saddr_equal`): it has that address
 /// or a wildcard that takes it. On link-local addresses the interface counts too.
-fn in_the_way(wanted: &LocalAddress, seen: &Seen) -> bool {
-    let LocalAddress::Given(wanted) = wanted else {
+fn in_the_way(wanted: Option<Address>, seen: &Seen) -> bool {
+    let Some(wanted) = wanted.map(Address::socket_address) else {
         return true;
     };
-    let (mine, theirs) = (wanted.ip().to_canonical(), seen.address.to_canonical());
+    let (mine, theirs) = (wanted.ip().to_canonical(), seen.local.ip().to_canonical());
     match (mine, theirs) {
         // The IPv6 wildcard has IPv4 too, ours always and theirs unless it is told otherwise.
         (IpAddr::V6(mine), _) if mine.is_unspecified() => true,
@@ -330,15 +379,8 @@ impl Holders {
 
 impl Census {
     /// How many ports have no holder that can be seen. They are free, or bound where the source does not show that.
-    pub fn unheld(&self) -> u32 {
+    pub fn unseen(&self) -> u32 {
         self.ports.saturating_sub(self.holders.total())
-    }
-}
-
-impl Census {
-    /// How many of the ports that a call found in use had no holder that was seen.
-    pub(crate) fn unknown(&self, attempts: &Attempts) -> u32 {
-        attempts.in_use().saturating_sub(self.holders.total())
     }
 
     /// Goes on after the line that says how many ports of a failed call were in use.
@@ -346,15 +388,20 @@ impl Census {
         if attempts.in_use() == 0 {
             return Ok(());
         }
-        if attempts.connections_taken() > 0 {
-            // Ports with a connection to the same destination are among the holders, and were shared in vain.
+        let unknown = attempts.in_use().saturating_sub(self.holders.total());
+        if attempts.wants_connection() {
+            // Ports with a connection to this destination are among the holders, and can be used towards others.
+            let refused = attempts.in_use().saturating_sub(self.holders.listening);
+            if refused > 0 {
+                write!(f, "; {refused} held without SO_REUSEADDR")?;
+            }
             f.write_str("; held: ")?;
-            return self.holders.describe(self.unknown(attempts), "", f);
+            return self.holders.describe(0, "", f);
         }
         // Right behind "64 in use", or after what else there was.
         f.write_str(if attempts.in_use() == attempts.tried() { ": " } else { "; in use: " })?;
         // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.
-        self.holders.describe(self.unknown(attempts), " without SO_REUSEADDR", f)
+        self.holders.describe(unknown, " without SO_REUSEADDR", f)
     }
 }
 
@@ -364,20 +411,8 @@ impl fmt::Display for Census {
         write!(f, "{} {ports} in {}-{}: ", self.ports, self.range.start(), self.range.end())?;
         self.holders.describe(0, "", f)?;
         let separator = if self.holders.total() > 0 { ", " } else { "" };
-        write!(f, "{separator}{} without a holder", self.unheld())?;
+        write!(f, "{separator}{} without a holder", self.unseen())?;
         if self.complete { Ok(()) } else { f.write_str(" (not counted to the end)") }
-    }
-}
-
-#[cfg(test)]
-impl Tally<'_> {
-    /// The holders of a range as `list` adds them to a tally.
-    pub(crate) fn filled_by(range: RangeInclusive<u16>, list: impl FnOnce(&mut Tally)) -> Holders {
-        let (mut strongest, address, until) = (vec![0; PORT_NUMBERS], LocalAddress::Wildcard, Duration::MAX);
-        let ports = Ports::exactly(Range::new(*range.start(), *range.end()).unwrap());
-        let mut tally = Tally { strongest: &mut strongest, range, address, until, cut_short: false };
-        list(&mut tally);
-        tally.count(&ports)
     }
 }
 
@@ -390,15 +425,15 @@ mod tests {
     const MAX: u16 = 40_009;
 
     fn seen(port: u16, state: u8) -> Seen {
-        let address = "127.0.0.1".parse().unwrap();
-        Seen { port, address, interface: 0, only_v6: false, state, milliseconds_left: 0 }
+        let local = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
+        let remote = "0.0.0.0:0".parse().unwrap();
+        Seen { local, remote, interface: 0, only_v6: false, state, milliseconds_left: 0 }
     }
 
-    fn counted(address: LocalAddress, sockets: &[Seen]) -> Holders {
+    fn counted(sockets: &[Seen]) -> Holders {
         let mut strongest = vec![0; PORT_NUMBERS];
-        let until = Duration::MAX;
-        let mut tally = Tally { strongest: &mut strongest, range: MIN..=MAX, address, until, cut_short: false };
-        sockets.iter().for_each(|socket| tally.add(socket));
+        let mut tally = Tally::new(&mut strongest, MIN..=MAX, None);
+        assert!(sockets.iter().all(|socket| tally.add(socket)));
         tally.count(&Ports::exactly(Range::new(MIN, MAX).unwrap()))
     }
 
@@ -423,7 +458,7 @@ mod tests {
             (&[0, 14, 255], Holders::default()),
         ] {
             for &state in states {
-                assert_eq!(counted(LocalAddress::Wildcard, &[seen(MIN, state)]), expected, "state {state}");
+                assert_eq!(counted(&[seen(MIN, state)]), expected, "state {state}");
             }
         }
     }
@@ -433,10 +468,10 @@ mod tests {
         let by_strength = [10, 13, 1, 4, 6];
         for (index, &strongest) in by_strength.iter().enumerate() {
             let mut sockets: Vec<Seen> = by_strength[index..].iter().map(|&state| seen(MAX, state)).collect();
-            let alone = counted(LocalAddress::Wildcard, &[seen(MAX, strongest)]);
-            assert_eq!(counted(LocalAddress::Wildcard, &sockets), alone);
+            let alone = counted(&[seen(MAX, strongest)]);
+            assert_eq!(counted(&sockets), alone);
             sockets.reverse();
-            assert_eq!(counted(LocalAddress::Wildcard, &sockets), alone);
+            assert_eq!(counted(&sockets), alone);
         }
     }
 
@@ -454,16 +489,15 @@ mod tests {
         ];
         let expected =
             Holders { time_wait: 3, time_wait_next_s: 9, time_wait_last_s: 41, connected: 1, ..Holders::default() };
-        assert_eq!(counted(LocalAddress::Wildcard, &sockets), expected);
+        assert_eq!(counted(&sockets), expected);
     }
 
     #[test]
     fn other_ports_and_reserved_ones_do_not_count() {
-        assert_eq!(counted(LocalAddress::Wildcard, &[seen(MIN - 1, 10), seen(MAX + 1, 10)]).total(), 0);
+        assert_eq!(counted(&[seen(MIN - 1, 10), seen(MAX + 1, 10)]).total(), 0);
         let mut strongest = vec![0; PORT_NUMBERS];
-        let (address, until) = (LocalAddress::Wildcard, Duration::MAX);
-        let mut tally = Tally { strongest: &mut strongest, range: MIN..=MAX, address, until, cut_short: false };
-        (MIN..=MAX).for_each(|port| tally.add(&seen(port, 10)));
+        let mut tally = Tally::new(&mut strongest, MIN..=MAX, None);
+        assert!((MIN..=MAX).all(|port| tally.add(&seen(port, 10))));
         let ports = Ports::without(Range::new(MIN, MAX).unwrap(), b"39000-40003,40009\n");
         let listening = (tally.count(&ports).listening, ports.usable());
         assert_eq!(listening, (5, 5));
@@ -471,7 +505,8 @@ mod tests {
 
     #[test]
     fn only_what_keeps_others_from_the_address_is_in_the_way() {
-        let socket = |address: &str, only_v6| Seen { address: address.parse().unwrap(), only_v6, ..seen(MIN, 10) };
+        let at = |address: &str| SocketAddr::new(address.parse().unwrap(), MIN);
+        let socket = |address: &str, only_v6| Seen { local: at(address), only_v6, ..seen(MIN, 10) };
         for (wanted, theirs, only_v6, expected) in [
             ("127.0.0.1", "127.0.0.1", false, true),
             ("127.0.0.1", "127.0.0.2", false, false),
@@ -494,18 +529,18 @@ mod tests {
             ("::", "127.0.0.1", false, true),
             ("::", "::1", false, true),
         ] {
-            let address = LocalAddress::parse(wanted.as_bytes()).unwrap();
-            assert_eq!(in_the_way(&address, &socket(theirs, only_v6)), expected, "{theirs} for {wanted}");
+            let wanted = Some(wanted.parse::<std::net::IpAddr>().unwrap().into());
+            assert_eq!(in_the_way(wanted, &socket(theirs, only_v6)), expected, "{theirs} for {wanted:?}");
         }
     }
 
     #[test]
     fn a_link_local_address_is_another_one_on_each_interface() {
-        let LocalAddress::Given(wanted) = LocalAddress::parse(b"fe80::1%lo").unwrap() else { panic!() };
-        let SocketAddr::V6(wanted) = wanted else { panic!() };
-        for (interface, expected) in [(0, true), (wanted.scope_id(), true), (wanted.scope_id() + 1, false)] {
-            let theirs = Seen { address: "fe80::1".parse().unwrap(), interface, ..seen(MIN, 10) };
-            assert_eq!(in_the_way(&LocalAddress::Given(wanted.into()), &theirs), expected, "interface {interface}");
+        let ip = "fe80::1".parse().unwrap();
+        let wanted = Some(Address::from(std::net::SocketAddrV6::new(ip, 0, 0, 7)));
+        for (interface, expected) in [(0, true), (7, true), (8, false)] {
+            let theirs = Seen { local: SocketAddr::new(ip.into(), MIN), interface, ..seen(MIN, 10) };
+            assert_eq!(in_the_way(wanted, &theirs), expected, "interface {interface}");
         }
     }
 
@@ -549,21 +584,20 @@ mod tests {
     fn netlink_and_proc_agree() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let count = |port: u16, list: &dyn Fn(&mut [u8], &mut Tally) -> io::Result<()>| {
+        let count = |port: u16, list: &dyn Fn(&mut [u8], &mut dyn FnMut(&Seen) -> bool) -> io::Result<()>| {
             let mut memory = Pages::new(PORT_NUMBERS + BUFFER).unwrap();
             let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
-            let (address, until) = (LocalAddress::Wildcard, Duration::MAX);
-            let mut tally = Tally { strongest, range: port..=port, address, until, cut_short: false };
-            list(buffer, &mut tally).unwrap();
-            tally.count(&Ports::exactly(Range::new(port, port).unwrap()))
+            let mut tally = Tally::new(strongest, port..=port, None);
+            list(buffer, &mut |seen| tally.add(seen)).unwrap();
+            tally.count(&Ports::exactly(Range::single(port)))
         };
         for (port, expected) in [
             (listener.local_addr().unwrap().port(), Holders { listening: 1, ..Holders::default() }),
             (client.local_addr().unwrap().port(), Holders { connected: 1, ..Holders::default() }),
         ] {
-            let by_proc = count(port, &|buffer, tally| proc_net_tcp::list(Transport::Tcp, buffer, tally));
-            let range = port..=port;
-            let by_netlink = count(port, &|buffer, tally| sock_diag::list(Transport::Tcp, &range, buffer, tally));
+            let by_proc = count(port, &|buffer, each| proc::list(Transport::Tcp, buffer, each));
+            let filter = Filter::LocalPorts(port..=port);
+            let by_netlink = count(port, &|buffer, each| netlink::list(Transport::Tcp, &filter, buffer, each));
             assert_eq!((by_proc, by_netlink), (expected, expected), "port {port}");
         }
     }

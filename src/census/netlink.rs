@@ -1,0 +1,384 @@
+//! The sockets of this network namespace as sock_diag(7) shows them, over a netlink socket.
+//!
+//! The messages are written and read by hand, byte by byte: two structs of linux/inet_diag.h. The kernel picks the
+//! sockets (`INET_DIAG_REQ_BYTECODE`), so that a host's other sockets cost a look in its tables and nothing here. It
+//! asks for no privilege.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Filter, Seen, Transport};
+
+/// Shows every socket that passes the filter to `each`, IPv4 and IPv6, until that has enough.
+///
+/// Sockets that are bound and neither listen nor connect are shown by Linux 6.8 and later only. Older kernels ignore
+/// that bit of the request.
+///
+/// # Errors
+///
+/// Whatever the kernel says: a security policy may refuse netlink, and a container may have no `tcp_diag` module.
+pub(crate) fn list(
+    transport: Transport,
+    filter: &Filter,
+    buffer: &mut [u8],
+    each: &mut dyn FnMut(&Seen) -> bool,
+) -> io::Result<()> {
+    let mut socket = open()?;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        if matches!(filter, Filter::Towards(SocketAddr::V6(_))) && family == libc::AF_INET {
+            continue;
+        }
+        let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP);
+        match filter {
+            Filter::LocalPorts(ports) => {
+                request.put(&[0; ID]);
+                // Each condition is an op and the port it compares with; an op says how far to go when it holds, and
+                // when not. To go beyond the end by one op means to leave the socket out.
+                request.begin_bytecode(16);
+                for (op, port, not) in [(INET_DIAG_BC_S_GE, ports.start(), 20u16), (INET_DIAG_BC_S_LE, ports.end(), 12)]
+                {
+                    request.put(&[op, 8]);
+                    request.put(&not.to_ne_bytes());
+                    request.put(&[0; 2]);
+                    request.put(&port.to_ne_bytes());
+                }
+            }
+            Filter::Towards(destination) => {
+                // inet_diag_sockid with the port of the destination, then inet_diag_hostcond with its address.
+                request.put(&[0; 2]);
+                request.put(&destination.port().to_be_bytes());
+                request.put(&[0; ID - 4]);
+                let (family, address, length) = octets(destination.ip());
+                let condition = 12 + length as u8;
+                request.begin_bytecode(condition.into());
+                request.put(&[INET_DIAG_BC_D_COND, condition]);
+                request.put(&(u16::from(condition) + 4).to_ne_bytes());
+                request.put(&[family as u8, 8 * length as u8, 0, 0]);
+                request.put(&(-1i32).to_ne_bytes());
+                request.put(&address[..length]);
+            }
+        }
+        socket.send(request.bytes())?;
+        if !read_answer(&mut socket, buffer, each)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the answer to one request, message after message, to its end. False when `each` has had enough.
+fn read_answer(socket: &mut Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<bool> {
+    loop {
+        let length = socket.read(buffer)?;
+        let mut rest = &buffer[..length];
+        if rest.is_empty() {
+            return Err(malformed());
+        }
+        while !rest.is_empty() {
+            let (kind, body);
+            (kind, body, rest) = split_message(rest).ok_or_else(malformed)?;
+            match kind {
+                NLMSG_DONE | NLMSG_ERROR => return error_of(body).map_or(Ok(true), Err),
+                SOCK_DIAG_BY_FAMILY if !each(&seen(body).ok_or_else(malformed)?) => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Asks whether one connection exists.
+pub(crate) struct Asker(Socket);
+
+impl Asker {
+    /// # Errors
+    ///
+    /// As socket(2): a policy may refuse netlink, or no descriptor is left.
+    pub(crate) fn new() -> io::Result<Self> {
+        open().map(Self)
+    }
+
+    /// The state of the socket that has this 4-tuple (net/tcp_states.h), or LISTEN where somebody listens on the source
+    /// port; None where nobody has it. A question takes 2.4 µs (Linux 6.18).
+    ///
+    /// `interface` is the one that the asking socket is bound to, or 0.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says. A kernel without inet_diag says that nobody has it.
+    pub(crate) fn state_of(
+        &self,
+        source: SocketAddr,
+        destination: SocketAddr,
+        interface: u32,
+    ) -> io::Result<Option<u8>> {
+        // An IPv4-mapped connection is found as an IPv4 one.
+        let (family, from, _) = octets(source.ip());
+        let (_, to, _) = octets(destination.ip());
+        let mut request = Request::new(family, Transport::Tcp, NLM_F_REQUEST);
+        request.put(&source.port().to_be_bytes());
+        request.put(&destination.port().to_be_bytes());
+        request.put(&from);
+        request.put(&to);
+        request.put(&interface.to_ne_bytes());
+        request.put(&[0xff; 8]); // INET_DIAG_NOCOOKIE
+        self.0.send(request.bytes())?;
+        let mut bytes = [0; 512];
+        let length = (&self.0).read(&mut bytes)?;
+        let (kind, body, _) = split_message(&bytes[..length]).ok_or_else(malformed)?;
+        if kind == SOCK_DIAG_BY_FAMILY {
+            return body.get(1).copied().map(Some).ok_or_else(malformed);
+        }
+        match error_of(body) {
+            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Some(error) => Err(error),
+            None => Err(malformed()),
+        }
+    }
+}
+
+impl AsFd for Asker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The kernel answers within send() and recv(), so that a socket that never waits misses nothing.
+fn open() -> io::Result<Socket> {
+    let netlink = Domain::from(libc::AF_NETLINK);
+    Socket::new(netlink, Type::RAW.nonblocking().cloexec(), Some(Protocol::from(libc::NETLINK_SOCK_DIAG)))
+}
+
+// linux/netlink.h and linux/sock_diag.h
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSG_HEADER: usize = 16;
+const ATTRIBUTE_HEADER: usize = 4;
+
+// linux/inet_diag.h
+const INET_DIAG_REQ_BYTECODE: u16 = 1;
+const INET_DIAG_BC_S_GE: u8 = 2;
+const INET_DIAG_BC_S_LE: u8 = 3;
+const INET_DIAG_BC_D_COND: u8 = 8;
+const INET_DIAG_SKV6ONLY: u16 = 11;
+/// inet_diag_sockid: ports, addresses, interface, cookie.
+const ID: usize = 48;
+const INET_DIAG_MSG: usize = 72;
+
+/// A bit for each state of net/tcp_states.h: TCP_ESTABLISHED (1) to TCP_BOUND_INACTIVE (13, Linux 6.8).
+const ALL_STATES: u32 = (1 << 14) - 2;
+
+/// A message to the kernel: `nlmsghdr`, `inet_diag_req_v2`, and perhaps a program for its filter.
+struct Request {
+    bytes: [u8; 128],
+    length: usize,
+}
+
+impl Request {
+    /// All but the inet_diag_sockid, which is put next.
+    fn new(family: i32, transport: Transport, flags: u16) -> Self {
+        let mut request = Self { bytes: [0; 128], length: 0 };
+        request.put(&[0; 4]); // nlmsg_len
+        request.put(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        request.put(&flags.to_ne_bytes());
+        request.put(&[0; 8]); // nlmsg_seq and nlmsg_pid: one request at a time, and nobody else's answers.
+        let protocol = match transport {
+            Transport::Tcp => libc::IPPROTO_TCP,
+            Transport::Udp => libc::IPPROTO_UDP,
+        };
+        request.put(&[family as u8, protocol as u8, 0, 0]);
+        request.put(&ALL_STATES.to_ne_bytes());
+        request
+    }
+
+    fn begin_bytecode(&mut self, length: u16) {
+        self.put(&(ATTRIBUTE_HEADER as u16 + length).to_ne_bytes());
+        self.put(&INET_DIAG_REQ_BYTECODE.to_ne_bytes());
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    fn bytes(&mut self) -> &[u8] {
+        self.bytes[..4].copy_from_slice(&(self.length as u32).to_ne_bytes());
+        &self.bytes[..self.length]
+    }
+}
+
+/// The family of an address, and its bytes in network order, of which so many count.
+fn octets(ip: IpAddr) -> (i32, [u8; 16], usize) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&ip.octets());
+            (libc::AF_INET, bytes, 4)
+        }
+        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets(), 16),
+    }
+}
+
+/// The type and the body of the first message, and what follows it.
+fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    if bytes.len() < NLMSG_HEADER {
+        return None;
+    }
+    let length = u32_at(bytes, 0) as usize;
+    let body = bytes.get(NLMSG_HEADER..length)?;
+    let rest = bytes.get(length.checked_next_multiple_of(4)?..).unwrap_or_default();
+    Some((u16_at(bytes, 4), body, rest))
+}
+
+/// NLMSG_DONE and NLMSG_ERROR both begin with 0 or a negative errno.
+fn error_of(body: &[u8]) -> Option<io::Error> {
+    let errno = body.get(..4).map_or(0, |_| u32_at(body, 0) as i32);
+    (errno < 0).then(|| io::Error::from_raw_os_error(-errno))
+}
+
+/// What an `inet_diag_msg` and its attributes say.
+fn seen(body: &[u8]) -> Option<Seen> {
+    let (message, attributes) = body.split_at_checked(INET_DIAG_MSG)?;
+    let address = |at: usize| -> Option<IpAddr> {
+        let octets: [u8; 16] = message[at..at + 16].try_into().ok()?;
+        Some(match i32::from(message[0]) {
+            libc::AF_INET => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
+            _ => IpAddr::V6(Ipv6Addr::from(octets)),
+        })
+    };
+    Some(Seen {
+        local: SocketAddr::new(address(8)?, u16::from_be_bytes([message[4], message[5]])),
+        remote: SocketAddr::new(address(24)?, u16::from_be_bytes([message[6], message[7]])),
+        interface: u32_at(message, 40),
+        only_v6: attribute(attributes, INET_DIAG_SKV6ONLY).is_some_and(|value| value.first() == Some(&1)),
+        state: message[1],
+        milliseconds_left: u32_at(message, 52),
+    })
+}
+
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16_at(attributes.get(..ATTRIBUTE_HEADER)?, 0));
+        let value = attributes.get(ATTRIBUTE_HEADER..length)?;
+        if u16_at(attributes, 2) == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn malformed() -> io::Error {
+    io::Error::from_raw_os_error(libc::EBADMSG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{TcpListener, TcpStream};
+
+    /// A socket as Linux 6.18 lists it: `inet_diag_msg`, then an attribute of one byte and INET_DIAG_SKV6ONLY.
+    fn message() -> Vec<u8> {
+        let mut body = vec![0; INET_DIAG_MSG];
+        body[0] = libc::AF_INET6 as u8;
+        body[1] = 10;
+        body[4..6].copy_from_slice(&40_000u16.to_be_bytes());
+        body[8..24].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        body[40..44].copy_from_slice(&7u32.to_ne_bytes());
+        body[52..56].copy_from_slice(&1_234u32.to_ne_bytes());
+        for (kind, value) in [(8u16, 3u8), (INET_DIAG_SKV6ONLY, 1)] {
+            body.extend(5u16.to_ne_bytes());
+            body.extend(kind.to_ne_bytes());
+            body.extend([value, 0, 0, 0]);
+        }
+        body
+    }
+
+    #[test]
+    fn a_message_says_all_that_is_needed() {
+        let seen = seen(&message()).unwrap();
+        assert_eq!(seen.local, "[::1]:40000".parse().unwrap());
+        assert_eq!((seen.state, seen.interface, seen.milliseconds_left, seen.only_v6), (10, 7, 1_234, true));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_first_four_bytes() {
+        let mut body = message();
+        body.truncate(INET_DIAG_MSG);
+        body[0] = libc::AF_INET as u8;
+        body[8..12].copy_from_slice(&[192, 0, 2, 1]);
+        let seen = seen(&body).unwrap();
+        assert_eq!((seen.local.ip(), seen.only_v6), ("192.0.2.1".parse().unwrap(), false));
+    }
+
+    #[test]
+    fn messages_follow_each_other_at_multiples_of_four() {
+        let mut bytes = Vec::new();
+        for body in [&b"abcde"[..], b"", b"12345678"] {
+            bytes.extend(((NLMSG_HEADER + body.len()) as u32).to_ne_bytes());
+            bytes.extend(7u16.to_ne_bytes());
+            bytes.extend([0; 10]);
+            bytes.extend(body);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        let (kind, first, rest) = split_message(&bytes).unwrap();
+        let (_, second, rest) = split_message(rest).unwrap();
+        let (_, third, rest) = split_message(rest).unwrap();
+        assert_eq!((kind, first, second, third, rest), (7, &b"abcde"[..], &b""[..], &b"12345678"[..], &b""[..]));
+        assert!(split_message(&bytes[..20]).is_none());
+    }
+
+    #[test]
+    fn a_connection_that_exists_is_told_from_one_that_does_not() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(host).unwrap();
+            let server = listener.local_addr().unwrap();
+            let client = TcpStream::connect(server).unwrap();
+            let ours = client.local_addr().unwrap();
+            let asker = Asker::new().unwrap();
+            assert_eq!(asker.state_of(ours, server, 0).unwrap(), Some(1));
+            let mut other = server;
+            other.set_port(1);
+            assert_eq!(asker.state_of(ours, other, 0).unwrap(), None);
+            assert_eq!(asker.state_of(server, other, 0).unwrap(), Some(10));
+            let mut towards = Vec::new();
+            let mut each = |seen: &Seen| {
+                towards.push((seen.local, seen.state));
+                true
+            };
+            list(Transport::Tcp, &Filter::Towards(server), &mut [0; 32 << 10], &mut each).unwrap();
+            assert_eq!(towards, [(ours, 1)]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = seen(&bytes);
+            let mut rest = &bytes[..];
+            while let Some((_, _, following)) = split_message(rest) {
+                prop_assert!(following.len() < rest.len());
+                rest = following;
+            }
+        }
+
+        #[test]
+        fn no_attributes_make_the_reader_panic(lengths in proptest::collection::vec(0u16..24, 0..20)) {
+            let bytes: Vec<u8> = lengths.iter().flat_map(|length| length.to_ne_bytes()).collect();
+            let _ = attribute(&bytes, INET_DIAG_SKV6ONLY);
+        }
+    }
+}
