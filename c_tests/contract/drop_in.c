@@ -267,10 +267,7 @@ TEST_IN_NETNS(answers_are_those_of_the_system_calls)
 	crowd(PORT_MIN, PORT_MIN + 7);
 	for (size_t i = 0; i < lengthof(arguments); i++)
 	{
-		if (arguments[i].port == SERVER_PORT || arguments[i].port == 9)
-			continue;
-		if (arguments[i].port == 0 && arguments[i].address != NULL &&
-			strchr("01:2f", arguments[i].address[0]))
+		if (arguments[i].address != NULL && arguments[i].port != 80)
 			continue;
 		compare(A_BIND, openers[3], FRESH, i);
 		compare(A_CONNECT, openers[3], FRESH, i);
@@ -303,7 +300,12 @@ static const int levels[] = {SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP};
 static bool
 is_no_option(int level, int name)
 {
-	return (level == SOL_SOCKET &&
+	return (level == IPPROTO_IP && (name == IP_MTU || name == 52 /* IP_PROTOCOL */ )) ||
+		/* bind() to a unicast address sets IPV6_V6ONLY: kernel_facts.c. */
+		(level == IPPROTO_IPV6 &&
+		 (name == 1 /* IPV6_ADDRFORM */ || name == IPV6_MTU ||
+		  name == IPV6_PATHMTU || name == IPV6_V6ONLY)) ||
+		(level == SOL_SOCKET &&
 			(name == SO_REUSEADDR || name == SO_MEMINFO || name == SO_ERROR ||
 			 name == SO_ACCEPTCONN || name == SO_INCOMING_CPU ||
 			 name == SO_INCOMING_NAPI_ID || name == SO_PEERNAME)) ||
@@ -356,8 +358,8 @@ expect_untouched(const Everything *before, const Everything *after, bool connect
 	{
 		for (int name = 0; name < 128; name++)
 		{
-			if (connected && levels[i] != SOL_SOCKET &&
-				(name == IP_MTU || name == IPV6_MTU))
+			if (connected && levels[i] == SOL_SOCKET &&
+				(name == SO_SNDBUF || name == SO_RCVBUF))
 				continue;
 			require(memcmp(&before->of[i][name], &after->of[i][name],
 						   sizeof(before->of[i][name])) == 0,
@@ -426,16 +428,16 @@ keep_the_socket(void *argument)
 
 		open_neighbour(&listening, port);
 	}
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 2; i++)
 	{
 		int			fd = socket_with_options(address);
 
 		now_doing("%s, failing call %d", address, i);
 		before = everything_of(fd);
-		expect_equal(i == A_BIND ? ic_bind(fd, address, 0, NULL) :
-					 i == A_LISTEN && strchr(address, '1') == NULL ?
-					 ic_listen(fd, 8) : ic_connect(fd, address, SERVER_PORT, NULL),
-					 i == A_BIND ? EADDRINUSE : EADDRNOTAVAIL);
+		if (i == 0)
+			expect_equal(ic_bind(fd, address, 0, NULL), EADDRINUSE);
+		else
+			expect_equal(ic_connect(fd, address, SERVER_PORT, NULL), EADDRNOTAVAIL);
 		expect(has_no_port(fd));
 		after = everything_of(fd);
 		expect_untouched(&before, &after, false);
@@ -485,6 +487,7 @@ static void
 bind_and_listen(void *argument)
 {
 	const char *address = addresses[*(int *) argument / 2];
+	const char *host = strcmp(address, "::1") == 0 ? "::1" : "127.0.0.1";
 	bool		asks = *(int *) argument % 2;
 	Ports		taken = {{false}};
 
@@ -521,12 +524,11 @@ bind_and_listen(void *argument)
 		expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), 1);
 		expect(open_fds_are(&before, -1));
 		expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), EISCONN);
-		reach(fd, strcmp(address, "::1") == 0 ? "::1" : "127.0.0.1");
-		if (!kernel_has_windows() || strcmp(address, "::1") == 0)
+		connect_from(host, 9000 + i, host, local_port(fd));
+		accepted = accept_from(fd);
+		if (!kernel_has_windows())
 			continue;
 		expect_equal(socket_option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE), 0);
-		connect_to(stream_socket("127.0.0.1"), "127.0.0.1", local_port(fd));
-		accepted = accept_from(fd);
 		expect_equal(socket_option(accepted, IPPROTO_IP, IP_LOCAL_PORT_RANGE), 0);
 	}
 }
@@ -539,7 +541,10 @@ every_port_can_be_bound_and_listened_on(void **state)
 		assert_passes_in_netns(bind_and_listen, &i);
 }
 
-/* With the port asked for in between it is the one that was shown. */
+/*
+ * A port that was shown is kept, although there may be a connection from it by
+ * then.
+ */
 static void
 bind_and_connect(void *argument)
 {
@@ -556,13 +561,16 @@ bind_and_connect(void *argument)
 	{
 		int			fd = stream_socket(address);
 		int			port = 0;
+		int			error;
 
 		now_doing("%s, %s getsockname(), connection %d", address,
 				  asks ? "with" : "without", i);
 		expect_equal(ic_bind(fd, address, 0, NULL), 0);
 		if (asks)
 			port = ic_port(fd);
-		expect_equal(ic_connect(fd, to, SERVER_PORT, NULL), 0);
+		error = ic_connect(fd, to, SERVER_PORT, NULL);
+		require(error == 0 || (asks && error == EADDRNOTAVAIL), "%s",
+				strerror(error));
 		expect(!asks || local_port(fd) == port);
 		if (kernel_has_windows())
 			expect_equal(socket_option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE), 0);
@@ -711,17 +719,19 @@ TEST_IN_NETNS(listen_makes_ports_reusable)
  */
 
 static int
-name_port(int fd, const char *address, int port, IcListenerReport *report)
+name_port(int fd, const char *address, int port, int *claim, IcListenerReport *report)
 {
 	struct sockaddr_storage to;
 	socklen_t	length = socket_address(address, port, &to);
 
-	return ic_listener_name_port(fd, (struct sockaddr *) &to, length, report);
+	*claim = UNTOUCHED;
+	return ic_listener_name_port(fd, (struct sockaddr *) &to, length, claim, report);
 }
 
 TEST_IN_NETNS(a_caller_that_connects_itself_has_its_port_named)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			claim;
 	int			fd;
 
 	crowd(PORT_MIN, PORT_MAX);
@@ -729,26 +739,24 @@ TEST_IN_NETNS(a_caller_that_connects_itself_has_its_port_named)
 	for (int i = 0; i < PORTS; i++)
 	{
 		uint64_t	cookie;
-		int			claim;
 
 		fd = stream_socket("127.0.0.1");
 		cookie = cookie_of(fd);
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 		expect_equal(plain_connect(fd, "127.0.0.1", SERVER_PORT), EADDRNOTAVAIL);
-		claim = name_port(fd, "127.0.0.1", SERVER_PORT, i % 2 ? &report : NULL);
-		require(claim >= 0, "%s", report.message);
+		require(name_port(fd, "127.0.0.1", SERVER_PORT, &claim,
+						  i % 2 ? &report : NULL) == 0, "%s", report.message);
 		expect_equal(fcntl(claim, F_GETFD), FD_CLOEXEC);
 		expect(cookie_of(fd) == cookie);
 		expect_equal(plain_connect(fd, "127.0.0.1", SERVER_PORT), 0);
 		close(claim);
 	}
 	fd = stream_socket("127.0.0.1");
-	expect_equal(name_port(fd, "127.0.0.1", SERVER_PORT, &report), -1);
+	expect_equal(name_port(fd, "127.0.0.1", SERVER_PORT, &claim, &report), -1);
 	expect_equal(errno, EADDRNOTAVAIL);
 	expect_equal(report.error, EADDRNOTAVAIL);
+	expect_equal(claim, -1);
 	expect(has_no_port(fd));
-	expect_equal(name_port(-1, "127.0.0.1", SERVER_PORT, &report), -1);
-	expect_equal(errno, EBADF);
 }
 
 int

@@ -148,8 +148,8 @@ TEST_IN_NETNS(link_local_addresses)
 	};
 	static const char *const unusable[] = {
 		"fe80::1234", "fe80::1234%", "fe80::1234%ic", "fe80::1234%ic00",
-		"fe80::1234%ic0 ", "fe80::1234%ic0%ic0", "fe80::1234%7654",
-		"fe80::1234%0", "fe80::1234%-1", "fe80::1234%+2",
+		"fe80::1234%ic0 ", "fe80::1234%ic0%ic0", "fe80::1234%0",
+	 "fe80::1234%-1", "fe80::1234%+2",
 		"fe80::1234%4294967297", "fe80::1234%interface-name-too-long",
 	};
 
@@ -175,7 +175,7 @@ TEST_IN_NETNS(link_local_addresses)
 			now_doing("%s, address %s", kind->name, not_there[i]);
 			options.address = not_there[i];
 			refused(kind, &options, EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
-					not_there[i]);
+					"is not an address of this host, or not yet");
 		}
 		for (size_t i = 0; i < lengthof(unusable); i++)
 		{
@@ -190,7 +190,6 @@ TEST_IN_NETNS(link_local_addresses)
 TEST(not_a_unicast_address)
 {
 	static char junk[4096 + 1];
-	static char junk_quoted[64 + 6];
 	/* The address, and how the message shows it where that differs. */
 	const char *const cases[][2] = {
 		{""}, {" "}, {"localhost"}, {"db1.example.com"}, {"ip6-localhost"},
@@ -200,24 +199,21 @@ TEST(not_a_unicast_address)
 		{"127.0.0.1%lo"}, {"::1%lo"}, {"1::2::3"}, {":::1"}, {"12345::1"},
 		{"1:2:3:4:5:6:7:8:9"}, {"::ffff:127.0.0"}, {"fe80::1%nosuchif0"},
 		{"%s%n%s%n"}, {"224.0.0.1"}, {"ff02::1"}, {"::ffff:239.1.1.1"},
-		{"127.0.0.1\n", "\"127.0.0.1?\""}, {"\t\033[31m\177", "\"??[31m?\""},
-		{"\377\376", "\"??\""}, {"\303\250\303", "\"???\""},
-		{junk, junk_quoted},
+		{"127.0.0.1\n", "127.0.0.1\\n"}, {"\t\033[31m\177", "\\t\\x1b[31m\\x7f"},
+		{"\377\376", "\\xff\\xfe"}, {"\303\250\303", "\\xc3\\xa8\\xc3"},
+		{junk, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},
 	};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
 	memset(junk, 'x', sizeof(junk) - 1);
-	snprintf(junk_quoted, sizeof(junk_quoted), "\"%.64s\"...", junk);
 	for (size_t i = 0; i < lengthof(cases) * 2; i++)
 	{
 		const char *const *one = cases[i / 2];
-		char		quoted[64];
 
 		now_doing("%s, address %.80s", kinds[i % 2]->name, one[0]);
-		snprintf(quoted, sizeof(quoted), "\"%.60s\"", one[0]);
 		options.address = one[0];
 		refused(kinds[i % 2], &options, EINVAL, IC_LISTENER_STEP_ADDRESS,
-				one[1] != NULL ? one[1] : quoted);
+				one[1] != NULL ? one[1] : one[0]);
 	}
 }
 

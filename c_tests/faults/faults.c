@@ -77,6 +77,14 @@ static const struct
 	[RANDOM] = {"getrandom", {ENOSYS, EAGAIN, EINTR}},
 };
 
+/* Whether the failure of a system call is the library call's. */
+typedef enum Need
+{
+	OPTIONAL,					/* it can do without */
+	EITHER,
+	NEEDED,
+} Need;
+
 static struct
 {
 	bool		active;
@@ -85,19 +93,15 @@ static struct
 	bool		for_ever;
 	int			error;
 	bool		hit;
-	bool		needed;			/* the call cannot do without it */
+	Need		need;			/* of what failed: the greatest */
 	int			counts[FUNCTIONS];
 	int			allocations;
 	int			mapped;
 	int			caller_fd;
 }			stage;
 
-/*
- * Counts a call, which is done on the socket fd, or makes one. "needed" is
- * what is known about it: whether its failure is the library call's.
- */
 static bool
-fails(Function function, bool needed)
+fails(Function function, Need need)
 {
 	int			count;
 
@@ -114,20 +118,19 @@ fails(Function function, bool needed)
 	if (function != stage.function || stage.occurrence == 0 ||
 		(stage.for_ever ? count < stage.occurrence : count != stage.occurrence))
 		return false;
-	if (!stage.hit)
-		stage.needed = needed;
+	stage.need = need > stage.need ? need : stage.need;
 	stage.hit = true;
 	errno = stage.error;
 	return true;
 }
 
-#define WRAP(type, name, parameters, arguments, function, needed, failure) \
+#define WRAP(type, name, parameters, arguments, function, need, failure) \
 	extern type __real_##name parameters; \
 	extern type __wrap_##name parameters; \
 	type \
 	__wrap_##name parameters \
 	{ \
-		return fails(function, needed) ? (failure) : __real_##name arguments; \
+		return fails(function, need) ? (failure) : __real_##name arguments; \
 	}
 
 /* The port is what is refused, and there are others. */
@@ -148,51 +151,54 @@ int
 __wrap_socket(int domain, int type, int protocol)
 {
 	bool		inet = domain == AF_INET || domain == AF_INET6;
-	bool		needed = inet && stage.caller_fd < 0;
+	bool		ours = inet && stage.caller_fd < 0;
 	int			fd;
 
-	if (fails(SOCKET, needed))
+	if (fails(SOCKET, ours ? NEEDED : OPTIONAL))
 		return -1;
 	fd = __real_socket(domain, type, protocol);
-	if (stage.active && needed)
+	if (stage.active && ours)
 		listener_fd = fd;
 	return fd;
 }
 
-static bool
-is_ours(int fd)
+/* Sockets beside ours may be needed to find out. */
+static Need
+need_of(int fd)
 {
-	return stage.caller_fd >= 0 ? fd == stage.caller_fd : fd == listener_fd;
+	return fd == (stage.caller_fd >= 0 ? stage.caller_fd : listener_fd) ?
+		NEEDED : EITHER;
 }
 
 WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
-	 (fd, level, name, value, size), SETSOCKOPT, false, -1)
+	 (fd, level, name, value, size), SETSOCKOPT, EITHER, -1)
 WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size),
-	 (fd, level, name, value, size), GETSOCKOPT, false, -1)
+	 (fd, level, name, value, size), GETSOCKOPT, EITHER, -1)
 WRAP(int, bind, (int fd, const struct sockaddr *address, socklen_t size),
-	 (fd, address, size), BIND, is_ours(fd), -1)
-WRAP(int, listen, (int fd, int backlog), (fd, backlog), LISTEN, is_ours(fd), -1)
+	 (fd, address, size), BIND,
+	 address->sa_family == AF_UNIX ? OPTIONAL : need_of(fd), -1)
+WRAP(int, listen, (int fd, int backlog), (fd, backlog), LISTEN, need_of(fd), -1)
 WRAP(int, connect, (int fd, const struct sockaddr *address, socklen_t size),
-	 (fd, address, size), CONNECT, is_ours(fd), -1)
-WRAP(int, shutdown, (int fd, int how), (fd, how), SHUTDOWN, false, -1)
+	 (fd, address, size), CONNECT, fd == stage.caller_fd ? NEEDED : OPTIONAL, -1)
+WRAP(int, shutdown, (int fd, int how), (fd, how), SHUTDOWN, EITHER, -1)
 WRAP(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size),
-	 (fd, address, size), GETSOCKNAME, false, -1)
+	 (fd, address, size), GETSOCKNAME, EITHER, -1)
 WRAP(int, open64, (const char *path, int flags, mode_t mode),
-	 (path, flags, mode), OPEN, false, -1)
+	 (path, flags, mode), OPEN, OPTIONAL, -1)
 WRAP(ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size),
-	 READ, false, -1)
+	 READ, OPTIONAL, -1)
 WRAP(ssize_t, send, (int fd, const void *data, size_t size, int flags),
-	 (fd, data, size, flags), SEND, false, -1)
+	 (fd, data, size, flags), SEND, OPTIONAL, -1)
 WRAP(ssize_t, sendto, (int fd, const void *data, size_t size, int flags,
 					   const struct sockaddr *to, socklen_t length),
-	 (fd, data, size, flags, to, length), SEND, false, -1)
+	 (fd, data, size, flags, to, length), SEND, OPTIONAL, -1)
 WRAP(ssize_t, recv, (int fd, void *buffer, size_t size, int flags),
-	 (fd, buffer, size, flags), RECV, false, -1)
+	 (fd, buffer, size, flags), RECV, OPTIONAL, -1)
 WRAP(ssize_t, recvfrom, (int fd, void *buffer, size_t size, int flags,
 						 struct sockaddr *from, socklen_t *length),
-	 (fd, buffer, size, flags, from, length), RECV, false, -1)
+	 (fd, buffer, size, flags, from, length), RECV, OPTIONAL, -1)
 WRAP(ssize_t, getrandom, (void *buffer, size_t size, unsigned flags),
-	 (buffer, size, flags), RANDOM, false, -1)
+	 (buffer, size, flags), RANDOM, OPTIONAL, -1)
 
 extern int	__real_close(int fd);
 extern int	__wrap_close(int fd);
@@ -209,7 +215,7 @@ __wrap_close(int fd)
 {
 	int			returned = __real_close(fd);
 
-	if (fails(CLOSE, false))
+	if (fails(CLOSE, OPTIONAL))
 		return -1;
 	if (stage.active)
 		errno = POISON;
@@ -219,7 +225,7 @@ __wrap_close(int fd)
 void *
 __wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset)
 {
-	if (fails(MMAP, false))
+	if (fails(MMAP, OPTIONAL))
 		return MAP_FAILED;
 	stage.mapped += stage.active;
 	return __real_mmap(at, size, access, flags, fd, offset);
@@ -408,7 +414,8 @@ go(int caller_fd, bool with_report)
 		run.fd = caller_fd;
 	memset(stage.counts, 0, sizeof(stage.counts));
 	stage.caller_fd = caller_fd;
-	stage.hit = stage.needed = false;
+	stage.hit = false;
+	stage.need = OPTIONAL;
 	stage.allocations = stage.mapped = 0;
 	listener_fd = -1;
 	returned = act(&run, with_report ? &report : NULL);
@@ -468,25 +475,25 @@ is_right(int error, Function function, int fault)
 
 	if (!stage.hit)
 		return error == scenario->error;
-	if (function == SOCKET && stage.needed && scenario->address == NULL &&
-		is_lack_of_ipv6(fault))
-		return error == fault || as_ever;
-	if (function == SOCKET && stage.needed)
-		return error == fault;
-	if (function == BIND && stage.needed && is_about_the_port(fault))
-		return as_ever || error == EACCES || error == fault;
-	if (function == LISTEN && fault == EADDRINUSE)
-		return as_ever;
-	if (function == CONNECT && fault == EADDRNOTAVAIL)
-		return as_ever;
-	if (stage.needed)
-		return error == fault;
-	if (function == SETSOCKOPT || function == GETSOCKOPT ||
-		function == GETSOCKNAME || function == SHUTDOWN ||
-		scenario->action == CENSUS)
+	/* What /proc lacks for a moment is asked for again. */
+	if (function == OPEN && !stage.for_ever && fault != ENOENT && fault != EACCES &&
+		scenario->action != CENSUS)
+		return error == scenario->error;
+	if (scenario->action == CENSUS)
 		return as_ever || error == fault;
-	/* What is asked for beside can be done without. */
-	return as_ever;
+	if (function == SOCKET && stage.need == NEEDED && is_lack_of_ipv6(fault) &&
+		scenario->address == NULL)
+		return stage.for_ever ? error == fault : as_ever;
+	if (function == BIND && stage.need != OPTIONAL && is_about_the_port(fault))
+		return as_ever || error == EACCES || error == fault;
+	/* A socket that has a port already: connect()'s answer stands. */
+	if (function == BIND && fault == EINVAL && is_want_of_ports(error))
+		return true;
+	if ((function == LISTEN && fault == EADDRINUSE) ||
+		(function == CONNECT && fault == EADDRNOTAVAIL))
+		return as_ever;
+	return stage.need == NEEDED ? error == fault :
+		as_ever || (stage.need == EITHER && error == fault);
 }
 
 static int	faults_tried;
@@ -528,11 +535,15 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 		/* A window that cannot be taken off stays. */
 		if (function != SETSOCKOPT && kernel_has_windows())
 			expect_equal(socket_option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE), 0);
-		/* The connection goes on, or was refused from a port named for it. */
-		if (run.error != 0 && !(function == CONNECT && stage.needed) &&
-			function != GETSOCKNAME)
-			require(has_no_port(fd) || scenario->action >= BIND_LISTEN,
-					"port %d is left", local_port(fd));
+		/*
+		 * Connected once from a port that was named, it keeps that: it was
+		 * refused, or nobody could be asked whether the connection exists. So
+		 * does one whose listen() was lost.
+		 */
+		if (run.error != 0 && scenario->action < BIND_LISTEN &&
+			function != CONNECT && function != LISTEN && function != GETSOCKNAME &&
+			function != SOCKET && function != SEND && function != RECV)
+			require(has_no_port(fd), "port %d is left", local_port(fd));
 	}
 	else if (scenario->action == CENSUS)
 		expect(open_fds_are(&before, -1));

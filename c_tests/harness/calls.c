@@ -102,6 +102,7 @@ opens(const Kind *kind, const IcListenerOptions *options)
 	expect_equal(report->family, socket_option(fd, SOL_SOCKET, SO_DOMAIN));
 	expect(report->origin >= IC_LISTENER_PORT_ORIGIN_FREE &&
 		   report->origin <= IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL);
+	expect_equal(report->port, port);
 	expect(report->ports_tried > report->ports_in_use + report->ports_forbidden);
 	expect(report->elapsed_ns > 0);
 	if (report->port_min != 0 || report->port_max != 0)
