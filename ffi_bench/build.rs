@@ -9,7 +9,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const C_SOURCES: [&str; 3] = ["src/native/contenders.c", "src/native/greenplum.c", "src/native/allocations.c"];
+const C_SOURCES: [&str; 2] = ["src/native/contenders.c", "src/native/greenplum.c"];
 const C_HEADER: &str = "src/native/greenplum.h";
 const EXPORTS: &str = "src/native/exports.map";
 const HEADERS: &str = "../include";

@@ -72,7 +72,6 @@ impl<'a> Search<'a> {
         socket: BorrowedFd<'a>,
         address: &SockAddr,
         destination: SocketAddr,
-        window: OwnWindow,
         attempts: &mut Attempts,
     ) -> Option<Self> {
         let mut local = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
@@ -90,7 +89,7 @@ impl<'a> Search<'a> {
             Err(_) => local,
             Ok(source) => source,
         };
-        let ports = window.ports().map_err(|unreadable| attempts.cannot_read(unreadable)).ok()?;
+        let ports = OwnWindow::of(socket).ports().map_err(|unreadable| attempts.cannot_read(unreadable)).ok()?;
         attempts.from(source);
         // An unspecified destination is this host's loopback address; an unspecified source may be any.
         let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());

@@ -371,12 +371,11 @@ pub(crate) fn connect_fd(
     };
     *attempts = Attempts::on(Purpose::Connect, &destination);
     prepare_to_connect(socket);
-    let own_window = OwnWindow::of(socket);
     let crowded = CROWDED.load(Ordering::Relaxed);
-    let confined = crowded && confine(socket, destination, own_window);
+    let confined = crowded && confine(socket, destination);
     let mut outcome = system_call();
     if confined {
-        own_window.restore(socket);
+        set_window(&reference, None);
     }
     if !is_want_of_port(&outcome) {
         if crowded && has_begun(&outcome) {
@@ -385,7 +384,7 @@ pub(crate) fn connect_fd(
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let mut search = Search::new(socket, address, destination, own_window, attempts);
+    let mut search = Search::new(socket, address, destination, attempts);
     let mut found = match &mut search {
         Some(search) => of_bind(search.some(attempts))?,
         None => Some(Found::No),
@@ -429,7 +428,7 @@ pub(crate) fn name_port_fd(
         return nothing();
     };
     *attempts = Attempts::on(Purpose::Connect, &destination);
-    let Some(mut search) = Search::new(socket, address, destination, OwnWindow::of(socket), attempts) else {
+    let Some(mut search) = Search::new(socket, address, destination, attempts) else {
         return nothing();
     };
     let mut found = of_bind(search.some(attempts))?;
@@ -484,9 +483,9 @@ static CROWDED: AtomicBool = AtomicBool::new(false);
 
 /// Has connect() look at a part of the range only, unless the caller has confined it already. Not where the port that
 /// is connected to lies in that part: from there, a socket of this host would connect to itself.
-fn confine(socket: BorrowedFd<'_>, destination: SocketAddr, own_window: OwnWindow) -> bool {
+fn confine(socket: BorrowedFd<'_>, destination: SocketAddr) -> bool {
     let believed = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW);
-    let Some(range) = believed.filter(|_| !own_window.is_set()) else {
+    let Some(range) = believed.filter(|_| !OwnWindow::of(socket).is_set()) else {
         return false;
     };
     let window = window(range, CONNECT_WINDOW, Randoms::for_this_call().next());
@@ -498,7 +497,7 @@ fn confine(socket: BorrowedFd<'_>, destination: SocketAddr, own_window: OwnWindo
 pub(crate) struct OwnWindow(u32);
 
 impl OwnWindow {
-    fn of(socket: BorrowedFd<'_>) -> Self {
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> Self {
         Self(sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).unwrap_or(0))
     }
 

@@ -35,7 +35,7 @@
 //!    port.
 //! 5. **Sweep again**, in the same order, if a port was claimed or lost, or the range is small. The kernel marks a
 //!    socket as listening before it looks for others, so two starters can refuse each other, and neither has the port.
-//!    This time claims are passed over: somebody may sit on the names.
+//!    At last claims are not heeded: somebody may sit on the names.
 //! 6. Give up, and say what was found.
 //!
 //! Before Linux 6.3, where only port 0 is forbidden, and in a range the caller named, step 1 names single ports and
@@ -77,6 +77,9 @@ pub(crate) const SMALL_RANGE: u32 = 64;
 /// How many ports that the kernel picked may be lost. It picks shared ones before Linux 4.11, and with
 /// ip_autobind_reuse=1.
 const LOST_PICKS: u32 = 16;
+
+/// How often the CPU is left to others that hold a claim, sched_yield(2), before it is asked for again.
+const YIELDS: u32 = 16;
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range; its port, and where that came from.
 pub(crate) fn win_listener(
@@ -365,8 +368,12 @@ impl OwnSocket {
     }
 }
 
-/// Takes the first port that `take` says is ours, in two passes at most. The second argument of `take` is whether other
-/// callers' claims are heeded: in the first pass.
+/// Takes the first port that `take` says is ours. The second argument of `take` is whether other callers' claims are
+/// heeded.
+///
+/// In a small range, or when a port was lost, all are asked for once more. When one was claimed, too, after the others
+/// had the CPU: a claim takes microseconds. If it is claimed still, and nothing else was found, somebody sits on the
+/// name, and it is not heeded any more.
 pub(crate) fn sweep(
     ports: &Ports,
     order: PortOrder<'_>,
@@ -375,20 +382,32 @@ pub(crate) fn sweep(
 ) -> Result<Option<u16>, Failure> {
     attempts.begin_pass(ports);
     let mut again = ports.usable() <= SMALL_RANGE;
+    let mut claimed = false;
     for port in order.clone() {
         let answer = take(port, true)?;
         attempts.count(answer);
         match answer {
             Answer::Ours => return Ok(Some(port)),
-            Answer::Claimed | Answer::Lost => again = true,
+            Answer::Claimed => claimed = true,
+            Answer::Lost => again = true,
             Answer::InUse | Answer::Forbidden | Answer::Connected => {}
         }
     }
-    for port in order.filter(|_| again) {
-        match take(port, false)? {
-            Answer::Ours => return Ok(Some(port)),
-            Answer::Lost => attempts.lost_again(),
-            _ => {}
+    for heeds_claims in [true, false] {
+        if !(again || claimed) {
+            break;
+        }
+        if claimed {
+            (0..YIELDS).for_each(|_| std::thread::yield_now());
+        }
+        (again, claimed) = (false, false);
+        for port in order.clone() {
+            match take(port, heeds_claims)? {
+                Answer::Ours => return Ok(Some(port)),
+                Answer::Lost => attempts.lost_again(),
+                Answer::Claimed => claimed = true,
+                Answer::InUse | Answer::Forbidden | Answer::Connected => {}
+            }
         }
     }
     Ok(None)

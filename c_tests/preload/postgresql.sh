@@ -8,6 +8,8 @@ set -eu
 cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/.. disable=SC1091
 . ./harness/tap.sh
+# shellcheck source-path=SCRIPTDIR/.. disable=SC1091
+. ./preload/cluster.sh
 
 full_host=build/full_host
 unset LD_PRELOAD PGSERVICE PGOPTIONS PGDATA
@@ -19,14 +21,7 @@ cannot_run()
 	exit
 }
 
-for candidate in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V)
-do
-	if [ -x "$candidate/initdb" ] && [ -f "$("$candidate/pg_config" --sharedir)/extension/postgres_fdw.control" ]
-	then
-		pg_bin=$candidate
-	fi
-done
-[ -n "${pg_bin-}" ] || cannot_run "no PostgreSQL server: apt-get install postgresql"
+find_postgresql || cannot_run "no PostgreSQL server: apt-get install postgresql"
 $full_host true 2>/dev/null || cannot_run "no network namespace: run as root or allow user namespaces"
 
 # Not in TMPDIR: the user postgres must reach it, and the path of a unix socket has at most 107 bytes.
@@ -34,38 +29,11 @@ work=$(mktemp -d /tmp/ic_preload.XXXXXX)
 chmod 755 "$work"
 trap 'rm -rf "$work"' EXIT
 run=$work/bin/ic_listener_run
-export PGHOST=$work/socket PGPORT=54321 PGUSER=postgres PGDATABASE=postgres pg_bin work
+export PGHOST=$work/socket PGPORT=54321 PGUSER=postgres PGDATABASE=postgres work
 
 install_it()
 {
 	${MAKE:-make} --no-print-directory -C .. install-preload PREFIX="$work"
-}
-
-# The server does not run as root.
-as_owner()
-{
-	if [ "$(id -u)" = 0 ] && id postgres >/dev/null 2>&1 && [ "$(stat -c %U "$work/data")" = postgres ]
-	then
-		setpriv --reuid=postgres --regid=postgres --init-groups --inh-caps=-all -- "$@"
-	else
-		setpriv --inh-caps=-all --ambient-caps=-all -- "$@"
-	fi
-}
-
-make_cluster()
-{
-	mkdir "$work/data" "$work/socket" && touch "$work/log" || return
-	[ "$(id -u)" != 0 ] || chown postgres: "$work/data" "$work/socket" "$work/log" || return
-	as_owner "$pg_bin/initdb" --no-sync -A trust -U postgres -E UTF8 --locale=C -D "$work/data" || return
-	cat >>"$work/data/postgresql.conf" <<-END
-		listen_addresses = '127.0.0.1'
-		unix_socket_directories = '$PGHOST'
-		port = $PGPORT
-		max_connections = 60
-		autovacuum = off
-		fsync = off
-		statement_timeout = 20s
-	END
 }
 
 sql()

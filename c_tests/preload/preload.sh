@@ -153,58 +153,6 @@ socat_listener()
 		sed -n "s/.*\(listening on\|Address already in use\).*/\1/p" | sort -u'
 }
 
-keeps_what_was_there()
-{
-	is "LD_PRELOAD" "$library" "$("$run" printenv LD_PRELOAD)" &&
-		is "behind another" "libc.so.6:$library" "$(LD_PRELOAD=libc.so.6 "$run" printenv LD_PRELOAD)" &&
-		is "twice" "$library" "$("$run" "$run" printenv LD_PRELOAD)" &&
-		is "empty" "$library" "$(LD_PRELOAD='' "$run" printenv LD_PRELOAD)"
-}
-
-# status EXPECTED COMMAND...
-status()
-{
-	local expected=$1 actual=0
-	shift
-	"$@" >"$work/out" 2>"$work/err" || actual=$?
-	is "the status of $*" "$expected" $actual
-}
-
-exit_statuses()
-{
-	status 0 "$run" true && status 7 "$run" -- sh -c 'exit 7' &&
-		status 127 "$run" no-such-command && grep -q 'no-such-command: No such file' "$work/err" &&
-		status 126 "$run" /etc/passwd && status 126 "$run" "$work" &&
-		status 2 "$run" && grep -q '^usage:' "$work/err" &&
-		status 2 "$run" --no-such-option true && status 2 "$run" -- && status 2 "$run" --check more &&
-		status 0 "$run" --help && grep -q '^usage:' "$work/out" &&
-		status 0 "$run" --version && grep -q '^ic_listener_run [0-9]' "$work/out"
-}
-
-without_the_library()
-{
-	mv "$library" "$library.away"
-	status 125 "$run" true && grep -q 'libic_listener_preload.so: No such file' "$work/err" &&
-		status 1 "$run" --check
-	local outcome=$?
-	# Not a library.
-	echo nothing >"$library"
-	[ $outcome -eq 0 ] && status 1 "$run" --check && grep -q 'cannot be preloaded' "$work/out"
-	outcome=$?
-	mv "$library.away" "$library"
-	return $outcome
-}
-
-check_says_how()
-{
-	is "its output" "$library: loaded
-a port in TIME_WAIT: can be listened on again" "$(unshare_net "$run" --check | grep -v -e '^Linux' -e '^port range')" &&
-		unshare_net "$run" --check | grep -q '^port range: 32768 to 60999, 28232 ports$' &&
-		is_on_full_host "$library: loaded
-port range: 40000 to 40063, 64 ports
-a port in TIME_WAIT: can be listened on again" sh -c "$run --check | grep -v '^Linux'"
-}
-
 $full_host true >"$work/why" 2>&1 || {
 	skip "the preloaded library" "$(cat "$work/why")"
 	finish
@@ -212,11 +160,6 @@ $full_host true >"$work/why" 2>&1 || {
 }
 check "it is installed" install_it
 check "it exports bind, listen and connect, and needs libc only" exports_three_functions
-check "ic_listener_run keeps what was in LD_PRELOAD" keeps_what_was_there
-check "ic_listener_run has the exit statuses of env" exit_statuses
-check "ic_listener_run says that the library is missing, or none" without_the_library
-check_with ip:iproute2 "ic_listener_run --check says what it found" check_says_how
-
 check_with ip:iproute2 "the same answers for every other socket, address and descriptor" same_answers
 
 for place in main thread signal child child-of-threads vfork first-of-all before-main at-exit after-main

@@ -584,7 +584,8 @@ mod tests {
     fn netlink_and_proc_agree() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let count = |port: u16, list: &dyn Fn(&mut [u8], &mut dyn FnMut(&Seen) -> bool) -> io::Result<()>| {
+        type List<'a> = &'a dyn Fn(&mut [u8], &mut dyn FnMut(&Seen) -> bool) -> io::Result<()>;
+        let count = |port: u16, list: List| {
             let mut memory = Pages::new(PORT_NUMBERS + BUFFER).unwrap();
             let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
             let mut tally = Tally::new(strongest, port..=port, None);

@@ -22,15 +22,15 @@ $(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/
 		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined,--version-script=tools/preload/exports.map -ldl && \
 	mv -f $@.new $@
 
-# The command has the path of the installed library, so another LIBDIR rebuilds it.
-$(PRELOAD_RUN): tools/preload/ic_listener_run.c tools/preload/preload.mk $(BUILD_DIR)/preload/libdir
+# The command has the paths of what is installed: other directories make another one.
+$(PRELOAD_RUN): tools/preload/ic_listener_run.sh tools/preload/preload.mk Cargo.toml $(BUILD_DIR)/preload/directories
 	@echo 'building $@'
-	@$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) $(LDFLAGS) -DLIBDIR='"$(LIBDIR)"' -DVERSION='"$(VERSION)"' -o $@.new $< -ldl && \
-	mv -f $@.new $@
+	@sed -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@BINDIR@|$(BINDIR)|' -e 's|@VERSION@|$(VERSION)|' $< >$@.new && \
+	chmod 755 $@.new && mv -f $@.new $@
 
-$(BUILD_DIR)/preload/libdir: FORCE
+$(BUILD_DIR)/preload/directories: FORCE
 	@mkdir -p $(@D)
-	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
+	@echo '$(LIBDIR) $(BINDIR)' | cmp -s - $@ || echo '$(LIBDIR) $(BINDIR)' >$@
 
 FORCE:
 

@@ -11,3 +11,9 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+static int
+bindUDPSocket(int fd, const struct sockaddr_storage *address)
+{
+	return bind(fd, (const struct sockaddr *) address, sizeof(*address));
+}
+
