@@ -524,7 +524,7 @@ bind_and_listen(void *argument)
 		expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), 1);
 		expect(open_fds_are(&before, -1));
 		expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), EISCONN);
-		connect_from(host, 9000 + i, host, local_port(fd));
+		connected_from(host, 9000 + i, host, local_port(fd));
 		accepted = accept_from(fd);
 		if (!kernel_has_windows())
 			continue;

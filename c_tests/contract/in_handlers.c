@@ -50,7 +50,7 @@ connected_host(void)
 {
 	crowded_host();
 	for (int port = PORT_MIN; port < PORT_MAX - 7; port++)
-		connect_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
+		connected_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
 }
 
 static void

@@ -290,7 +290,7 @@ connected(void)
 {
 	in_time_wait();
 	for (int port = PORT_MIN; port < PORT_MAX; port++)
-		connect_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
+		connected_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
 }
 
 /*

@@ -122,7 +122,7 @@ plain_connect(int fd, const char *address, int port)
 }
 
 int
-connect_from(const char *source, int from, const char *address, int port)
+connected_from(const char *source, int from, const char *address, int port)
 {
 	int			fd = stream_socket(source);
 
@@ -135,7 +135,7 @@ connect_from(const char *source, int from, const char *address, int port)
 void
 leave_own_time_wait(int from, const char *address, int server)
 {
-	int			ours = connect_from(address, from, address, local_port(server));
+	int			ours = connected_from(address, from, address, local_port(server));
 	int			theirs = accept_from(server);
 
 	close(ours);

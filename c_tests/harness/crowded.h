@@ -41,7 +41,7 @@ extern int	plain_bind(int fd, const char *address, int port);
 extern int	plain_connect(int fd, const char *address, int port);
 
 /* Connects from that port by name, which must work. Returns the fd. */
-extern int	connect_from(const char *source, int from, const char *address,
+extern int	connected_from(const char *source, int from, const char *address,
 						 int port);
 
 /* Such a connection to the server, which is closed here first: TIME_WAIT. */

@@ -569,7 +569,7 @@ TEST_IN_NETNS(a_port_that_the_caller_chose_is_kept)
 
 	crowd(PORT_MIN, PORT_MAX);
 	server_on("127.0.0.1", SERVER_PORT);
-	connect_from("127.0.0.1", PORT_MIN + 5, "127.0.0.1", SERVER_PORT);
+	connected_from("127.0.0.1", PORT_MIN + 5, "127.0.0.1", SERVER_PORT);
 	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	expect_equal(plain_bind(fd, "127.0.0.1", PORT_MIN + 5), 0);
 	count_anew();
