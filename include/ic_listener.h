@@ -353,8 +353,8 @@ int ic_listener_getsockname(int fd,
 // net.ipv4.tcp_timestamps is on: timestamps tell old segments from new ones. net.ipv4.tcp_tw_reuse does not matter.
 //
 // After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
-// connection to the destination. After a search that found nothing, the process makes no other towards that
-// destination for ten times as long; it asks about 16 ports each time. After a connect(2) that found no port, the next
+// connection to the destination. In a range of more than 64 ports, after a search that found nothing, the process makes
+// no other towards that destination for ten times as long; it asks about 16 ports each time. After a connect(2) that found no port, the next
 // ones of the process are confined to 512 ports first (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in
 // microseconds.
 //
@@ -373,17 +373,18 @@ int ic_listener_connect(int fd,
                         socklen_t length,
                         struct IcListenerReport *report);
 
-// The part of ic_listener_connect() between its two connect(2), for a caller that makes these itself, because they may
-// wait: for a cancelled thread, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
+// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a thread
+// that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL, on a socket
+// with SO_REUSEADDR.
 //
-// It returns 0 when it has bound the socket to a port from which the destination can be reached. *claim is a descriptor
-// to close(2) after the second connect(2), or -1. It returns -1 with errno EADDRNOTAVAIL when there is no such port; the
-// socket has none then, and *claim is -1. report may be NULL.
-int ic_listener_name_port(int fd,
-                          const struct sockaddr *address,
-                          socklen_t length,
-                          int *claim,
-                          struct IcListenerReport *report);
+// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
+// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
+// made; then connect(2), called again with the same address, waits for it. It returns -1 with errno EADDRNOTAVAIL when
+// no port was found, or with another errno of connect(2). report may be NULL.
+int ic_listener_begin_connect(int fd,
+                              const struct sockaddr *address,
+                              socklen_t length,
+                              struct IcListenerReport *report);
 
 // Counts who holds the TCP ports that the options allow. A monitor may call it at any time. It binds nothing and
 // disturbs no socket.

@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The right to name a port, until it is dropped.
 pub(crate) enum Claim {
-    Held(OwnedFd),
+    Held(#[expect(dead_code, reason = "to be dropped is all it does")] OwnedFd),
     /// Another caller has it.
     Refused,
     /// There are no claims here: no descriptor is left, or a policy refuses AF_UNIX or the name. A claim must not cost

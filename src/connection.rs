@@ -13,7 +13,7 @@
 //!
 //! Sixteen ports are asked about, in random order. If that gives none, one dump tells all ports that have a connection
 //! to this destination, and the others are tried, each first on a socket of our own. That takes milliseconds on a large
-//! range, and is not repeated for ten times as long where it found nothing.
+//! range, where it is not repeated for ten times as long if it found nothing.
 //!
 //! Where sock_diag is refused, or the kernel has no inet_diag, nobody knows: one port is named, and connect()'s answer
 //! stands.
@@ -27,15 +27,15 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::Attempts;
-use crate::attempts::Answer;
+use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, Asker};
 use crate::census::{Filter, TIME_WAIT, Transport};
 use crate::claim::Claim;
 use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
-use crate::error::Failure;
+use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms, mix};
 use crate::port_range::{PortSet, Ports, timestamps_are_on};
-use crate::strategy::{PICK, bind, sweep};
+use crate::strategy::{PICK, SMALL_RANGE, bind, sweep};
 use crate::sys::{self, Pages};
 
 /// How many ports are asked about before the whole range is looked at.
@@ -63,17 +63,17 @@ pub(crate) enum Found {
     /// The socket is bound to a port. To be kept until connect() has returned.
     Port(Claim),
     No,
+    /// The socket had a port before. bind() says it: getsockname() goes on to show the port of a connection that was
+    /// refused.
+    HasPort,
 }
 
 impl<'a> Search<'a> {
     /// None where nothing can be named: the socket is of another network namespace, there is no way to the destination,
     /// or the range cannot be read.
-    pub(crate) fn new(
-        socket: BorrowedFd<'a>,
-        address: &SockAddr,
-        destination: SocketAddr,
-        attempts: &mut Attempts,
-    ) -> Option<Self> {
+    pub(crate) fn new(socket: BorrowedFd<'a>, address: &SockAddr, attempts: &mut Attempts) -> Option<Self> {
+        let destination = address.as_socket()?;
+        *attempts = Attempts::on(Purpose::Connect, &destination);
         let mut local = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
         local.set_port(PICK);
         let asker = Asker::new().ok();
@@ -103,6 +103,15 @@ impl<'a> Search<'a> {
 
     /// Asks about some ports.
     pub(crate) fn some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
+        told_by_bind(self.ask_about_some(attempts))
+    }
+
+    /// Looks at the whole range, unless that was in vain a moment ago.
+    pub(crate) fn whole(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
+        told_by_bind(self.look_at_all(attempts))
+    }
+
+    fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         attempts.begin_pass(&self.ports);
         let mut in_time_wait = None;
         let ports = std::mem::replace(&mut self.ports, Ports::none());
@@ -131,10 +140,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks at the whole range, unless that was in vain a moment ago.
-    pub(crate) fn whole(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
+    fn look_at_all(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         let start = sys::monotonic_time();
-        if !may_search(self.destination, start) {
+        let is_small = self.ports.range().span() <= SMALL_RANGE;
+        if !is_small && !may_search(self.destination, start) {
             return Ok(Found::No);
         }
         let (Ok(mut connected), Ok(mut in_time_wait)) = (PortSet::new(), PortSet::new()) else {
@@ -224,6 +233,13 @@ impl<'a> Search<'a> {
             }
             true
         })
+    }
+}
+
+fn told_by_bind(found: Result<Found, Failure>) -> Result<Found, Failure> {
+    match found {
+        Err(failure) if failure.step() == Step::Bind && failure.errno() == libc::EINVAL => Ok(Found::HasPort),
+        found => found,
     }
 }
 

@@ -108,7 +108,8 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
 /// # }
 /// ```
 pub fn connect(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> {
-    timed(|attempts| connect_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+    let to = SockAddr::from(*address);
+    timed(|attempts| connect_fd(socket.as_fd(), &|| SockRef::from(socket).connect(&to), &|| Some(to.clone()), attempts))
 }
 
 /// getsockname(2) for your own socket. It chooses the port if [`bind`] has not; from then on the socket listens.
@@ -358,24 +359,24 @@ fn choose_and_listen(
     if won.is_none() { Err(no_port(attempts)) } else { Ok(Some(PortOrigin::Reused)) }
 }
 
-/// connect(2), with SO_REUSEADDR. Where it finds no port, one is named for it.
+/// connect(2), with SO_REUSEADDR. Where it finds no port, one is named for it. The address is looked at only then: what
+/// is wrong with it, the kernel says.
 pub(crate) fn connect_fd(
     socket: BorrowedFd<'_>,
-    address: &SockAddr,
+    system_call: &dyn Fn() -> io::Result<()>,
+    address: &dyn Fn() -> Option<SockAddr>,
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
-    let reference = SockRef::from(&socket);
-    let system_call = || without_help(Step::Connect, reference.connect(address));
-    let Some(destination) = address.as_socket().filter(|_| is_tcp(socket)) else {
+    let system_call = || without_help(Step::Connect, system_call());
+    if !is_tcp(socket) {
         return system_call();
-    };
-    *attempts = Attempts::on(Purpose::Connect, &destination);
+    }
     prepare_to_connect(socket);
     let crowded = CROWDED.load(Ordering::Relaxed);
-    let confined = crowded && confine(socket, destination);
+    let confined = crowded && confine(socket);
     let mut outcome = system_call();
     if confined {
-        set_window(&reference, None);
+        set_window(&SockRef::from(&socket), None);
     }
     if !is_want_of_port(&outcome) {
         if crowded && has_begun(&outcome) {
@@ -384,62 +385,66 @@ pub(crate) fn connect_fd(
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let mut search = Search::new(socket, address, destination, attempts);
-    let mut found = match &mut search {
-        Some(search) => of_bind(search.some(attempts))?,
-        None => Some(Found::No),
+    let Some(address) = address() else {
+        return outcome;
     };
-    if confined && matches!(found, Some(Found::No)) {
+    let mut search = Search::new(socket, &address, attempts);
+    let mut found = search.as_mut().map_or(Ok(Found::No), |search| search.some(attempts))?;
+    if confined && matches!(found, Found::No) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
         if !is_want_of_port(&outcome) {
             return outcome;
         }
     }
-    if let (Some(search), Some(Found::No)) = (&mut search, &found) {
-        found = of_bind(search.whole(attempts))?;
+    if let (Some(search), Found::No) = (&mut search, &found) {
+        found = search.whole(attempts)?;
     }
     match found {
-        Some(Found::Port(_claim)) => {
-            let outcome = system_call();
-            if is_want_of_port(&outcome) {
-                // Another program was faster.
-                attempts.count(Answer::Connected);
-                return Err(no_connection(attempts));
-            }
-            outcome.map(|_| PortOrigin::Reused)
-        }
-        Some(Found::No) if search.is_some() => Err(no_connection(attempts)),
-        // The caller chose the port, and the connection exists already; or ports cannot be named.
-        _ => outcome,
+        Found::Port(_claim) => named(system_call(), attempts),
+        Found::No if search.is_some() => Err(no_connection(attempts)),
+        // Ports cannot be named; or the caller chose one, and the connection exists already.
+        Found::No | Found::HasPort => outcome,
     }
 }
 
-/// For a caller that makes the connect(2) itself, after it has said EADDRNOTAVAIL: binds the socket to a port from
-/// which the destination can be reached. The claim is to be kept until connect(2) has returned.
-pub(crate) fn name_port_fd(
+/// For a caller that has made the connect(2) itself, and will wait itself: names a port and begins the connection from
+/// there. A blocking socket waits for one tick of the kernel's clock (SO_SNDTIMEO).
+pub(crate) fn begin_connect_fd(
     socket: BorrowedFd<'_>,
     address: &SockAddr,
     attempts: &mut Attempts,
-) -> Result<Claim, Failure> {
-    let failure = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let nothing = || failure().and(Ok(Claim::Unavailable));
-    let Some(destination) = address.as_socket().filter(|_| is_tcp(socket)) else {
-        return nothing();
+) -> Result<PortOrigin, Failure> {
+    let reference = SockRef::from(&socket);
+    let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
+    let Some(mut search) = Search::new(socket, address, attempts).filter(|_| is_tcp(socket)) else {
+        return in_vain();
     };
-    *attempts = Attempts::on(Purpose::Connect, &destination);
-    let Some(mut search) = Search::new(socket, address, destination, attempts) else {
-        return nothing();
-    };
-    let mut found = of_bind(search.some(attempts))?;
-    if let Some(Found::No) = found {
-        found = of_bind(search.whole(attempts))?;
+    let mut found = search.some(attempts)?;
+    if let Found::No = found {
+        found = search.whole(attempts)?;
     }
     match found {
-        Some(Found::Port(claim)) => Ok(claim),
-        Some(Found::No) => Err(no_connection(attempts)),
-        None => nothing(),
+        Found::Port(_claim) => {
+            let timeout = reference.write_timeout().unwrap_or(None);
+            let _ = reference.set_write_timeout(Some(Duration::from_micros(1)));
+            let outcome = without_help(Step::Connect, reference.connect(address));
+            let _ = reference.set_write_timeout(timeout);
+            named(outcome, attempts)
+        }
+        Found::No => Err(no_connection(attempts)),
+        Found::HasPort => in_vain(),
     }
+}
+
+/// What connect() said of a port that was named.
+fn named(outcome: Result<PortOrigin, Failure>, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
+    if is_want_of_port(&outcome) {
+        // Another program was faster.
+        attempts.count(Answer::Connected);
+        return Err(no_connection(attempts));
+    }
+    outcome.map(|_| PortOrigin::Reused)
 }
 
 /// SO_REUSEADDR; and the socket of a caller that asked for its port by getsockname() stops listening, and keeps the
@@ -453,15 +458,6 @@ pub(crate) fn prepare_to_connect(socket: BorrowedFd<'_>) {
             let _ = reference.shutdown(Shutdown::Read);
         }
         set_late(socket, false);
-    }
-}
-
-/// None where bind() says that the socket has a port. getsockname() cannot tell: it goes on to show the port of a
-/// connection that was refused.
-fn of_bind(found: Result<Found, Failure>) -> Result<Option<Found>, Failure> {
-    match found {
-        Err(failure) if failure.step() == Step::Bind && failure.errno() == libc::EINVAL => Ok(None),
-        found => found.map(Some),
     }
 }
 
@@ -481,15 +477,14 @@ fn has_begun(outcome: &Result<PortOrigin, Failure>) -> bool {
 /// a millisecond or more; as long as it does, it is given a part of the range to look at.
 static CROWDED: AtomicBool = AtomicBool::new(false);
 
-/// Has connect() look at a part of the range only, unless the caller has confined it already. Not where the port that
-/// is connected to lies in that part: from there, a socket of this host would connect to itself.
-fn confine(socket: BorrowedFd<'_>, destination: SocketAddr) -> bool {
+/// Has connect() look at a part of the range only, unless the caller has confined it already.
+fn confine(socket: BorrowedFd<'_>) -> bool {
     let believed = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW);
     let Some(range) = believed.filter(|_| !OwnWindow::of(socket).is_set()) else {
         return false;
     };
     let window = window(range, CONNECT_WINDOW, Randoms::for_this_call().next());
-    !window.contains(destination.port()) && set_window(&SockRef::from(&socket), Some(window))
+    set_window(&SockRef::from(&socket), Some(window))
 }
 
 /// The window that the caller has confined the socket to, if any: IP_LOCAL_PORT_RANGE.

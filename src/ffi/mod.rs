@@ -22,7 +22,6 @@ use structs::{CENSUS_SIZE_0_1, LARGEST_STRUCT, OPTIONS_SIZE_0_1, REPORT_SIZE_0_1
 pub use structs::{IC_LISTENER_MESSAGE_SIZE, IcListenerCensus, IcListenerHolders, IcListenerOptions, IcListenerReport};
 
 use crate::address::Address;
-use crate::claim::Claim;
 use crate::drop_in::{self, without_help};
 use crate::error::Failure;
 use crate::listener::Opened;
@@ -135,7 +134,7 @@ pub unsafe extern "C" fn ic_listener_bind(
     unsafe {
         call(fd, Step::Bind, report, |socket, attempts| match sock_addr(address, length) {
             Some(address) => drop_in::bind_fd(socket, &address, attempts),
-            None => of_libc(Step::Bind, libc::bind(fd, address, length)),
+            None => without_help(Step::Bind, of_libc(libc::bind(fd, address, length))),
         })
     }
 }
@@ -194,8 +193,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 /// net.ipv4.tcp_timestamps is on: timestamps tell old segments from new ones. net.ipv4.tcp_tw_reuse does not matter.
 ///
 /// After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
-/// connection to the destination. After a search that found nothing, the process makes no other towards that
-/// destination for ten times as long; it asks about 16 ports each time. After a connect(2) that found no port, the next
+/// connection to the destination. In a range of more than 64 ports, after a search that found nothing, the process makes
+/// no other towards that destination for ten times as long; it asks about 16 ports each time. After a connect(2) that found no port, the next
 /// ones of the process are confined to 512 ports first (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in
 /// microseconds.
 ///
@@ -218,41 +217,34 @@ pub unsafe extern "C" fn ic_listener_connect(
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for; libc's connect() looks at the same bytes.
     unsafe {
-        call(fd, Step::Connect, report, |socket, attempts| match sock_addr(address, length) {
-            Some(address) => drop_in::connect_fd(socket, &address, attempts),
-            None => of_libc(Step::Connect, libc::connect(fd, address, length)),
+        call(fd, Step::Connect, report, |socket, attempts| {
+            let system_call = || of_libc(libc::connect(fd, address, length));
+            drop_in::connect_fd(socket, &system_call, &|| sock_addr(address, length), attempts)
         })
     }
 }
 
-/// The part of ic_listener_connect() between its two connect(2), for a caller that makes these itself, because they may
-/// wait: for a cancelled thread, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
+/// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a thread
+/// that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL, on a socket
+/// with SO_REUSEADDR.
 ///
-/// It returns 0 when it has bound the socket to a port from which the destination can be reached. *claim is a descriptor
-/// to close(2) after the second connect(2), or -1. It returns -1 with errno EADDRNOTAVAIL when there is no such port; the
-/// socket has none then, and *claim is -1. report may be NULL.
+/// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
+/// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
+/// made; then connect(2), called again with the same address, waits for it. It returns -1 with errno EADDRNOTAVAIL when
+/// no port was found, or with another errno of connect(2). report may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ic_listener_name_port(
+pub unsafe extern "C" fn ic_listener_begin_connect(
     fd: c_int,
     address: *const libc::sockaddr,
     length: libc::socklen_t,
-    claim: *mut c_int,
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
     unsafe {
-        write_if_wanted(claim, -1);
         call(fd, Step::Connect, report, |socket, attempts| {
-            if claim.is_null() {
-                return Err(Failure::Argument("claim must not be NULL"));
-            }
-            let Some(address) = sock_addr(address, length) else {
-                return Err(Failure::Argument("the address is NULL, or its length fits no address"));
-            };
-            if let Claim::Held(held) = drop_in::name_port_fd(socket, &address, attempts)? {
-                claim.write(held.into_raw_fd());
-            }
-            Ok(PortOrigin::Reused)
+            let address = sock_addr(address, length)
+                .ok_or(Failure::Argument("the address is NULL, or its length fits no address"))?;
+            drop_in::begin_connect_fd(socket, &address, attempts)
         })
     }
 }
@@ -400,9 +392,9 @@ unsafe fn sock_addr(address: *const libc::sockaddr, length: libc::socklen_t) -> 
     (bytes >= least).then_some(address)
 }
 
-/// What bind() and connect() of libc have returned, for an address that is handed on as it is.
-fn of_libc(step: Step, returned: c_int) -> Result<PortOrigin, Failure> {
-    without_help(step, if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) })
+/// What a function of libc has returned.
+fn of_libc(returned: c_int) -> std::io::Result<()> {
+    if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Where the port came from, and which it is, where the call tells.

@@ -208,7 +208,7 @@ typedef enum Function
 	BIND,
 	LISTEN,
 	CONNECT,
-	NAME_PORT,
+	BEGIN_CONNECT,
 } Function;
 
 typedef struct Call
@@ -218,7 +218,6 @@ typedef struct Call
 	const sockaddr *address;
 	socklen_t	length;
 	int			backlog;
-	int		   *claim;
 } Call;
 
 static int
@@ -231,9 +230,9 @@ make_call(const Call *call, IcListenerReport *report)
 									report);
 		case LISTEN:
 			return ic_listener_listen(call->fd, call->backlog, report);
-		case NAME_PORT:
-			return ic_listener_name_port(call->fd, call->address,
-										 call->length, call->claim, report);
+		case BEGIN_CONNECT:
+			return ic_listener_begin_connect(call->fd, call->address,
+											 call->length, report);
 		case CONNECT:
 			break;
 	}
@@ -376,33 +375,6 @@ our_listen(int fd, int backlog)
 					  }, errno_before);
 }
 
-static void
-close_claim(int *claim)
-{
-	if (*claim >= 0)
-		close(*claim);
-}
-
-/*
- * Names a port, and connects in this frame: a signal may interrupt or restart
- * connect(), a thread may be cancelled, or a handler may jump out.  A claim is
- * closed by cancellation; a handler that jumps out leaves it open.
- */
-static int
-connect_from_named_port(int fd, const sockaddr *address, socklen_t length,
-						int errno_before)
-{
-	__attribute__((cleanup(close_claim)))
-	int			claim = -1;
-
-	if (by_library(&(Call) {
-				   .function = NAME_PORT,.fd = fd,.address = address,
-				   .length = length,.claim = &claim
-				   }, errno_before) != 0)
-		return -1;
-	return ic_next_connect(fd, address, length);
-}
-
 /*
  * A socket that was made to listen so that getsockname() could show its port
  * goes back to being bound.  A listener of the program's own stays one.
@@ -421,7 +393,10 @@ end_listening(int fd)
 
 /*
  * A blocking socket's connection is made by the next library's connect(), in
- * the program's own call, because it may wait.
+ * the program's own call: there a signal may interrupt or restart it, a thread
+ * may be cancelled, or a handler may jump out.  Where it finds no port, the
+ * connection is begun from one that is named, and connect() waits for it, as
+ * one does that is restarted after a signal.
  */
 int
 our_connect(int fd, const sockaddr *address, socklen_t length)
@@ -446,7 +421,17 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 	returned = ic_next_connect(fd, address, length);
 	if (returned == 0 || errno != EADDRNOTAVAIL)
 		return returned;
-	return connect_from_named_port(fd, address, length, errno_before);
+	returned = by_library(&(Call) {
+						  .function = BEGIN_CONNECT,.fd = fd,.address = address,.length = length
+						  }, errno_before);
+	if (returned == 0 || (errno != EINPROGRESS && errno != EINTR))
+		return returned;
+	errno = errno_before;
+	returned = ic_next_connect(fd, address, length);
+	/* SO_SNDTIMEO has expired. */
+	if (returned != 0 && errno == EALREADY)
+		errno = EINPROGRESS;
+	return returned;
 }
 
 int
