@@ -3,7 +3,7 @@
  *		Who holds the ports: sockets are brought into every state on
  *		purpose, and counted, by netlink and by /proc.
  *
- * The kernel confirms each state before the census: is_in_state() reads
+ * The kernel confirms each state before the census: wait_for_state() reads
  * /proc/net/tcp itself. (Sockets that are only bound are not listed there.
  * Only netlink shows them, from Linux 6.8 on.)
  */
@@ -130,35 +130,11 @@ __wrap_clock_gettime(clockid_t clock, struct timespec *now)
  * Sockets in every state
  */
 
-/* Whether the kernel shows a socket in that state on the local port. */
-static bool
-is_in_state(int port, State state)
-{
-	static const char *const files[] = {"/proc/net/tcp", "/proc/net/tcp6"};
-	bool		found = false;
-
-	for (size_t i = 0; i < lengthof(files); i++)
-	{
-		FILE	   *file = fopen(files[i], "r");
-		char		line[512];
-		unsigned	local;
-		unsigned	shown;
-
-		expect(file != NULL);
-		while (fgets(line, sizeof(line), file) != NULL)
-			found |= sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x",
-							&local, &shown) == 2 &&
-				local == (unsigned) port && shown == state;
-		fclose(file);
-	}
-	return found;
-}
-
 /* On loopback too, a packet may wait for a softirq. */
 static void
 wait_for_state(int port, State state)
 {
-	for (int i = 0; !is_in_state(port, state); i++)
+	for (int i = 0; !ports_in_state(state).has[port]; i++)
 	{
 		require(i < 5000, "port %d does not get to state %d", port, state);
 		poll(NULL, 0, 1);

@@ -43,7 +43,7 @@ main(void)
 		ic_listener_listen(fd, 128, &report) != 0 ||
 		ic_listener_getsockname(fd, &address, &length) != 0 ||
 		ic_listener_connect(fd, &address, length, NULL) != 0 ||
-		ic_listener_name_port(fd, &address, length, &port, NULL) != 0 ||
+		ic_listener_begin_connect(fd, &address, length, NULL) != 0 ||
 		ic_listener_census(&options, &census) != 0)
 		return 1;
 	return report.step == (int32_t) step && report.origin != (int32_t) origin &&

@@ -1,6 +1,6 @@
 /*
  * crowded.c
- *		A host whose ports are all taken, and the calls that still find one.
+ *		See crowded.h.
  */
 #define _GNU_SOURCE
 
@@ -58,67 +58,64 @@ server_on(const char *address, int port)
 int
 stream_socket(const char *address)
 {
-	struct sockaddr_storage storage;
+	struct sockaddr_storage at;
 	int			fd;
 
-	socket_address(address, 0, &storage);
-	fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socket_address(address, 0, &at);
+	fd = socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	expect(fd >= 0);
 	return fd;
 }
 
-typedef int (*SystemCall) (int fd, const struct sockaddr *address,
-						   socklen_t length);
-typedef int (*LibraryCall) (int fd, const struct sockaddr *address,
-							socklen_t length, IcListenerReport *report);
-
+/* 0, or the errno that came with -1. */
 static int
-answer(SystemCall system_call, LibraryCall library_call, int fd,
-	   const char *address, int port, IcListenerReport *report)
+errno_of(int returned)
 {
-	struct sockaddr_storage storage;
-	socklen_t	length = socket_address(address, port, &storage);
-	const struct sockaddr *to = (const struct sockaddr *) &storage;
-	int			returned;
+	int			error = errno;
 
-	errno = 0;
-	returned = system_call != NULL ? system_call(fd, to, length) :
-		library_call(fd, to, length, report);
-	if (returned == 0)
-		return 0;
-	expect_equal(returned, -1);
-	expect(errno != 0);
-	return errno;
+	expect(returned == 0 || (returned == -1 && error != 0));
+	return returned == 0 ? 0 : error;
 }
+
+#define AT(address, port) \
+	struct sockaddr_storage storage; \
+	socklen_t	length = socket_address(address, port, &storage); \
+	const struct sockaddr *at = (const struct sockaddr *) &storage; \
+	\
+	errno = 0
 
 int
 ic_bind(int fd, const char *address, int port, IcListenerReport *report)
 {
-	return answer(NULL, ic_listener_bind, fd, address, port, report);
-}
-
-int
-ic_connect(int fd, const char *address, int port, IcListenerReport *report)
-{
-	return answer(NULL, ic_listener_connect, fd, address, port, report);
+	AT(address, port);
+	return errno_of(ic_listener_bind(fd, at, length, report));
 }
 
 int
 ic_listen(int fd, int backlog)
 {
-	return ic_listener_listen(fd, backlog, NULL) == 0 ? 0 : errno;
+	return errno_of(ic_listener_listen(fd, backlog, NULL));
+}
+
+int
+ic_connect(int fd, const char *address, int port, IcListenerReport *report)
+{
+	AT(address, port);
+	return errno_of(ic_listener_connect(fd, at, length, report));
 }
 
 int
 plain_bind(int fd, const char *address, int port)
 {
-	return answer(bind, NULL, fd, address, port, NULL);
+	AT(address, port);
+	return errno_of(bind(fd, at, length));
 }
 
 int
 plain_connect(int fd, const char *address, int port)
 {
-	return answer(connect, NULL, fd, address, port, NULL);
+	AT(address, port);
+	return errno_of(connect(fd, at, length));
 }
 
 int
@@ -154,17 +151,10 @@ kernel_has_windows(void)
 }
 
 void
-set_int(int fd, int level, int name, int value)
-{
-	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
-			"setsockopt %d %d: %s", level, name, strerror(errno));
-}
-
-void
 set_window(int fd, int port_min, int port_max)
 {
 	set_int(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE,
-			   (int) ((unsigned int) port_max << 16 | port_min));
+			(int) ((unsigned int) port_max << 16 | port_min));
 }
 
 bool

@@ -54,7 +54,6 @@ extern bool kernel_has_windows(void);
 #define IP_LOCAL_PORT_RANGE 51
 #endif
 
-extern void set_int(int fd, int level, int name, int value);
 extern void set_window(int fd, int port_min, int port_max);
 
 /* A socket is not bound to a port. */

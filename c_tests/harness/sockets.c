@@ -57,13 +57,6 @@ socket_address(const char *address, int port, struct sockaddr_storage *storage)
 	return sizeof(*in);
 }
 
-static void
-set_option(int fd, int level, int name, int value)
-{
-	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
-			"setsockopt %d: %s", name, strerror(errno));
-}
-
 int
 open_neighbour(const Neighbour *neighbour, int port)
 {
@@ -76,9 +69,9 @@ open_neighbour(const Neighbour *neighbour, int port)
 		return -1;
 	require(fd >= 0, "socket: %s", strerror(errno));
 	if (address.ss_family == AF_INET6)
-		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, neighbour->only_v6);
-	set_option(fd, SOL_SOCKET, SO_REUSEADDR, neighbour->reuse_address);
-	set_option(fd, SOL_SOCKET, SO_REUSEPORT, neighbour->reuse_port);
+		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, neighbour->only_v6);
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, neighbour->reuse_address);
+	set_int(fd, SOL_SOCKET, SO_REUSEPORT, neighbour->reuse_port);
 	if (bind(fd, (struct sockaddr *) &address, length) == 0 &&
 		(!neighbour->listens || listen(fd, 8) == 0))
 		return fd;
@@ -153,6 +146,13 @@ socket_option(int fd, int level, int name)
 	socklen_t	size = sizeof(value);
 
 	return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+}
+
+void
+set_int(int fd, int level, int name, int value)
+{
+	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
+			"setsockopt %d %d: %s", level, name, strerror(errno));
 }
 
 int
@@ -296,32 +296,37 @@ leave_time_wait(int listener, const char *address)
 	close(sender);
 }
 
-static void
-mark_time_wait(const char *path, Ports *ports)
+Ports
+ports_in_state(int state)
 {
-	FILE	   *file = fopen(path, "r");
+	static const char *const files[] = {"/proc/net/tcp", "/proc/net/tcp6"};
+	Ports		ports = {.has = {false}};
 	char		line[512];
-	unsigned int port;
-	unsigned int state;
+	unsigned	port;
+	unsigned	shown;
 
-	require(file != NULL, "%s: %s", path, strerror(errno));
-	while (fgets(line, sizeof(line), file) != NULL)
+	for (int i = 0; i < 2; i++)
 	{
-		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &port,
-				   &state) == 2 && state == TCP_TIME_WAIT)
-			ports->has[port] = true;
+		FILE	   *file = fopen(files[i], "r");
+
+		require(file != NULL, "%s: %s", files[i], strerror(errno));
+		while (fgets(line, sizeof(line), file) != NULL)
+		{
+			if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &port,
+					   &shown) == 2 && shown == (unsigned) state)
+				ports.has[port] = true;
+		}
+		fclose(file);
 	}
-	fclose(file);
+	return ports;
 }
 
 int
 ports_in_time_wait(int port_min, int port_max)
 {
-	Ports		ports = {.has = {false}};
+	Ports		ports = ports_in_state(TCP_TIME_WAIT);
 	int			count = 0;
 
-	mark_time_wait("/proc/net/tcp", &ports);
-	mark_time_wait("/proc/net/tcp6", &ports);
 	for (int port = port_min; port <= port_max; port++)
 		count += ports.has[port];
 	return count;
