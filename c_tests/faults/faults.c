@@ -588,11 +588,14 @@ try_all(void *argument)
 			{
 				int			occurrence = 1;
 
-				/* A signal does not come for ever. */
-				if (for_ever && *fault == EINTR)
+				/* From then on: two errnos will do. A signal does not stay. */
+				if (for_ever && (*fault == EINTR ||
+								 fault > functions[function].errnos + 1))
 					continue;
+				/* In a long row, each errno at every third. */
 				while (try_fault(function, occurrence, for_ever, *fault))
-					occurrence += RUNNING_ON_VALGRIND && occurrence > 3 ? 7 : 1;
+					occurrence += occurrence < 3 ? 1 : RUNNING_ON_VALGRIND ? 7 :
+						3 - (occurrence == 3) * (*fault % 3);
 			}
 		}
 	}
