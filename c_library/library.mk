@@ -63,12 +63,13 @@ fi
 endef
 
 # For the shell: what `make` installs is built for $$rust_target, which is named because a configuration might name
-# another. The paths that a panic's message prints are those in this tree, whatever directory it is in.
+# another. The paths that a panic's message prints are those in this tree, whatever directory it is in. Cargo would warn
+# of make's jobserver, which it cannot reach.
 define FOR_CARGO
 rust_target=$(or $(RUST_TARGET),$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')) && \
 CARGO_ENCODED_RUSTFLAGS=$$({ printf '%s' "$${CARGO_ENCODED_RUSTFLAGS-$$RUSTFLAGS}" | tr -s ' ' '\037'; printf '\037%s' \
 	"--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" "--remap-path-prefix=$(CURDIR)/=" --remap-path-prefix=../src=src; } | \
-	sed 's/^\x1f//') && export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0
+	sed 's/^\x1f//') && export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0 && unset MAKEFLAGS
 endef
 
 # $(call ONE_OBJECT,DIRECTORY,FURTHER OPTIONS OF RUSTC)

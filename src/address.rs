@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
-use crate::error::Failure;
+use socket2::{Domain, Socket, Type};
+
+use crate::error::{Failure, Step};
 use crate::sys;
 
 /// One address of the host, or a wildcard that is spelled out (`0.0.0.0`, `::`).
@@ -33,7 +35,11 @@ impl Address {
         if !ip.is_unicast_link_local() {
             return Err(Failure::bad_address("only a link-local address has an interface", text));
         }
-        let index = interface(scope).ok_or_else(|| Failure::bad_address("no such interface", text))?;
+        let Some(index) = interface(scope) else {
+            // The look-up takes a socket. Perhaps that is what was missing.
+            Socket::new(Domain::IPV6, Type::STREAM, None).map_err(|error| Failure::refused(Step::Socket, error))?;
+            return Err(Failure::bad_address("no such interface", text));
+        };
         Ok(SocketAddrV6::new(ip, 0, 0, index).into())
     }
 

@@ -158,6 +158,16 @@ impl Attempts {
         self.listens_lost += 1;
     }
 
+    /// A port that was thought to be won has a connection to this destination.
+    pub(crate) fn is_connected_after_all(&mut self) {
+        self.connections_taken += 1;
+    }
+
+    /// A connection in TIME_WAIT, which was counted, was taken over.
+    pub(crate) fn took_over(&mut self) {
+        self.connections_taken -= 1;
+    }
+
     /// Whether privilege is all that was missing.
     pub(crate) fn all_forbidden(&self) -> bool {
         self.tried > 0 && self.forbidden == self.tried

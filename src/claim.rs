@@ -2,7 +2,7 @@
 //!
 //! Two callers can find the same port at the same moment. A Unix datagram socket that is bound to an abstract name is a
 //! lock between them: it exists in one network namespace, as the port does, is taken or refused at once, and ends with
-//! its descriptor, also when the process is killed. unix(7). It takes 3.3 µs (Linux 6.18).
+//! the last copy of its descriptor, also when the process is killed. unix(7). It takes 3.3 µs (Linux 6.18).
 
 use std::ffi::OsStr;
 use std::fmt::{Arguments, Write};

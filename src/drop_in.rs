@@ -47,9 +47,9 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none, but
-/// one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other address,
-/// family or socket is bind(2)'s.
+/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none,
+/// but one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other
+/// address, family or socket is bind(2)'s.
 ///
 /// # Errors
 ///
@@ -90,8 +90,8 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
     timed(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
-/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no port
-/// to connect from, one is named from which there is no connection to this destination.
+/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
+/// port to connect from, one is named from which there is no connection to this destination.
 ///
 /// # Errors
 ///
@@ -149,15 +149,17 @@ pub(crate) fn bind_fd(
     let reference = SockRef::from(&socket);
     let is_its_family = || reference.domain().is_ok_and(|domain| domain == address.domain());
     let wanted = address.as_socket().filter(|_| is_tcp(socket) && is_its_family());
-    if wanted.is_some() && is_late(socket) {
+    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
+    let Some(wanted) = wanted.filter(|_| !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT)) else {
+        return without_help(Step::Bind, reference.bind(address));
+    };
+    if is_late(socket) {
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
-    let no_port_is_wanted = || is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-    let Some(wanted) = wanted.filter(|wanted| wanted.port() == PICK && !no_port_is_wanted()) else {
+    if wanted.port() != PICK {
         return without_help(Step::Bind, reference.bind(address));
-    };
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
     let reuse = reference.reuse_address().unwrap_or(false);
@@ -165,26 +167,26 @@ pub(crate) fn bind_fd(
         let _ = allow_reuse(&reference, false);
     }
     let own_window = OwnWindow::of(socket);
-    let outcome = find_port(socket, wanted, own_window, attempts);
+    let found = find_port(socket, wanted, own_window, attempts);
     own_window.restore(socket);
     if reuse {
         let _ = allow_reuse(&reference, true);
     }
-    outcome
+    match found? {
+        Some(origin) => Ok(origin),
+        // As the caller made the socket.
+        None => without_help(Step::Bind, reference.bind(address)),
+    }
 }
 
-/// A free port; or none, when one can be shared later.
+/// A free port; or none, when one can be shared later. None where the system call is to answer.
 fn find_port(
     socket: BorrowedFd<'_>,
     address: SocketAddr,
     own_window: OwnWindow,
     attempts: &mut Attempts,
-) -> Result<PortOrigin, Failure> {
+) -> Result<Option<PortOrigin>, Failure> {
     let reference = SockRef::from(&socket);
-    let system_call = || {
-        own_window.restore(socket);
-        without_help(Step::Bind, reference.bind(&SockAddr::from(address)))
-    };
     let mut randoms = Randoms::for_this_call();
     let mut search = |range: Range, widths: &[u32], attempts: &mut Attempts| {
         for &width in widths {
@@ -197,15 +199,8 @@ fn find_port(
         Ok(strategy::Search::Taken)
     };
 
-    // The kernel's search is short in a window of the caller's.
     let mut searched = strategy::Search::Impossible;
-    if own_window.is_set() {
-        match strategy::bind(&reference, address, PICK)? {
-            Answer::Ours => return Ok(PortOrigin::Free),
-            Answer::Forbidden => return system_call(),
-            _ => {}
-        }
-    } else {
+    if !own_window.is_set() {
         searched = strategy::Search::Taken;
         if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > SMALL_RANGE) {
             searched = search(range, &[1], attempts)?;
@@ -213,46 +208,44 @@ fn find_port(
         if let (strategy::Search::Taken, Ok(range)) = (&searched, port_range::known_host_range()) {
             searched = search(range, if range.span() > SMALL_RANGE { &FIRST_SEARCH } else { &[1] }, attempts)?;
         }
-        if let strategy::Search::Found(_) = searched {
-            return Ok(PortOrigin::Free);
+    }
+    if searched == strategy::Search::Impossible {
+        // The kernel's own search: in the caller's window, or where it knows no windows.
+        match reference.bind(&SockAddr::from(address)) {
+            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
+            outcome => return without_help(Step::Bind, outcome).and(Ok(Some(PortOrigin::Free))),
         }
+    }
+    if let strategy::Search::Found(_) = searched {
+        return Ok(Some(PortOrigin::Free));
     }
 
     let mut probe = Probe::new(socket, address);
     if !probe.can_tell() {
-        return system_call();
+        return Ok(None);
     }
     let ports = match own_window.ports() {
         Ok(ports) => ports,
         Err(unreadable) => {
             attempts.cannot_read(unreadable);
-            return system_call();
+            return Ok(None);
         }
     };
     if searched == strategy::Search::Taken && ports.range().span() > SMALL_RANGE {
         if let strategy::Search::Found(_) = search(ports.range(), &WIDER_SEARCH, attempts)? {
-            return Ok(PortOrigin::Free);
+            return Ok(Some(PortOrigin::Free));
         }
     }
     randoms.differ_by_process();
     let order = PortOrder::new(&ports, &mut randoms);
-    let found = sweep(&ports, order, attempts, |port, _| probe.ask_for(port))?;
-    let Some(port) = found else {
-        return if attempts.forbidden() > 0 { system_call() } else { Err(no_port(attempts)) };
+    let Some(port) = sweep(&ports, order, attempts, |port, _| probe.ask_for(port))? else {
+        return if attempts.forbidden() > 0 { Ok(None) } else { Err(no_port(attempts)) };
     };
     // It may be free after all.
-    let alone = match search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
-        strategy::Search::Found(_) => true,
-        strategy::Search::Taken => false,
-        strategy::Search::Impossible => strategy::bind(&reference, address, port)? == Answer::Ours,
-    };
-    if alone {
-        return Ok(PortOrigin::Free);
+    if let strategy::Search::Found(_) = search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
+        return Ok(Some(PortOrigin::Free));
     }
-    if !choose_later(socket, address)? {
-        return system_call();
-    }
-    Ok(PortOrigin::Later)
+    Ok(choose_later(socket, address)?.then_some(PortOrigin::Later))
 }
 
 /// Binds the address without a port. False where the kernel cannot do that, before Linux 4.2.
@@ -331,15 +324,13 @@ fn choose_and_listen(
             return Ok(None);
         }
     };
-    allow_reuse(&reference, true)?;
+    if allow_reuse(&reference, true).is_err() {
+        return Ok(None);
+    }
     let mut randoms = Randoms::for_this_call();
     randoms.differ_by_process();
     let order = PortOrder::new(&ports, &mut randoms);
-    let mut lost = false;
     let won = sweep(&ports, order, attempts, |port, heeds_claims| {
-        if lost {
-            return Ok(Answer::Lost);
-        }
         let answer = probe.ask_for(port)?;
         if answer != Answer::Ours {
             return Ok(answer);
@@ -353,10 +344,16 @@ fn choose_and_listen(
             return Ok(answer);
         }
         // Without a claim between them, another program can listen first. Then this socket is spent.
-        lost = !strategy::listen(&reference, backlog)?;
-        Ok(if lost { Answer::Lost } else { Answer::Ours })
-    })?;
-    if won.is_none() { Err(no_port(attempts)) } else { Ok(Some(PortOrigin::Reused)) }
+        reference.listen(backlog).map_err(|error| Failure::refused(Step::Listen, error))?;
+        Ok(Answer::Ours)
+    });
+    match won {
+        Ok(Some(_)) => Ok(Some(PortOrigin::Reused)),
+        Ok(None) => Err(no_port(attempts)),
+        Err(failure) if failure.step() == Step::Listen => Err(failure),
+        // Where bind() is refused for a reason of its own, listen(2) has the answer.
+        Err(_) => Ok(None),
+    }
 }
 
 /// connect(2), with SO_REUSEADDR. Where it finds no port, one is named for it. The address is looked at only then: what
@@ -385,12 +382,9 @@ pub(crate) fn connect_fd(
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let Some(address) = address() else {
-        return outcome;
-    };
-    let mut search = Search::new(socket, &address, attempts);
-    let mut found = search.as_mut().map_or(Ok(Found::No), |search| search.some(attempts))?;
-    if confined && matches!(found, Found::No) {
+    let mut search = address().and_then(|address| Search::new(socket, &address, attempts));
+    let mut found = search.as_mut().map_or(Found::Impossible, |search| search.some(attempts));
+    if confined && !matches!(found, Found::Port(_)) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
         if !is_want_of_port(&outcome) {
@@ -398,13 +392,12 @@ pub(crate) fn connect_fd(
         }
     }
     if let (Some(search), Found::No) = (&mut search, &found) {
-        found = search.whole(attempts)?;
+        found = search.whole(attempts);
     }
     match found {
         Found::Port(_claim) => named(system_call(), attempts),
-        Found::No if search.is_some() => Err(no_connection(attempts)),
-        // Ports cannot be named; or the caller chose one, and the connection exists already.
-        Found::No | Found::HasPort => outcome,
+        Found::No => Err(no_connection(attempts)),
+        Found::Impossible => outcome,
     }
 }
 
@@ -416,13 +409,17 @@ pub(crate) fn begin_connect_fd(
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
+    if !is_tcp(socket) {
+        return without_help(Step::Connect, reference.connect(address));
+    }
+    prepare_to_connect(socket);
     let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let Some(mut search) = Search::new(socket, address, attempts).filter(|_| is_tcp(socket)) else {
+    let Some(mut search) = Search::new(socket, address, attempts) else {
         return in_vain();
     };
-    let mut found = search.some(attempts)?;
+    let mut found = search.some(attempts);
     if let Found::No = found {
-        found = search.whole(attempts)?;
+        found = search.whole(attempts);
     }
     match found {
         Found::Port(_claim) => {
@@ -433,7 +430,7 @@ pub(crate) fn begin_connect_fd(
             named(outcome, attempts)
         }
         Found::No => Err(no_connection(attempts)),
-        Found::HasPort => in_vain(),
+        Found::Impossible => in_vain(),
     }
 }
 
@@ -441,7 +438,7 @@ pub(crate) fn begin_connect_fd(
 fn named(outcome: Result<PortOrigin, Failure>, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     if is_want_of_port(&outcome) {
         // Another program was faster.
-        attempts.count(Answer::Connected);
+        attempts.is_connected_after_all();
         return Err(no_connection(attempts));
     }
     outcome.map(|_| PortOrigin::Reused)
@@ -524,14 +521,14 @@ impl OwnWindow {
     }
 }
 
-/// IP_RECVORIGDSTADDR, which means nothing to a TCP socket, marks one whose port is chosen later, or was chosen by
-/// getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
+/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
+/// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
 fn is_late(socket: BorrowedFd<'_>) -> bool {
-    is_set(socket, libc::IP_RECVORIGDSTADDR)
+    is_set(socket, libc::IP_RETOPTS)
 }
 
 fn set_late(socket: BorrowedFd<'_>, late: bool) -> bool {
-    set(socket, libc::IP_RECVORIGDSTADDR, late)
+    set(socket, libc::IP_RETOPTS, late)
 }
 
 fn is_set(socket: BorrowedFd<'_>, name: libc::c_int) -> bool {
@@ -554,8 +551,8 @@ pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: BorrowedFd<'_>) -> bo
     sys::netns_cookie(socket) != sys::netns_cookie(made_now)
 }
 
-/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4 µs,
-/// and the caller's socket nothing. (To claim a port costs 3.3 µs.)
+/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
+/// µs, and the caller's socket nothing. (To claim a port costs 3.3 µs.)
 pub(crate) struct Probe<'a> {
     like: BorrowedFd<'a>,
     address: SocketAddr,
@@ -589,7 +586,11 @@ impl<'a> Probe<'a> {
         let Some(socket) = &self.socket else {
             return Ok(Answer::Ours);
         };
-        let answer = strategy::bind(&SockRef::from(socket), self.address, port)?;
+        let answer = match strategy::bind(&SockRef::from(socket), self.address, port) {
+            // An address of another host, which takes a privilege that could not be copied.
+            Err(Failure::NotOfThisHost(_)) => Answer::Ours,
+            answer => answer?,
+        };
         if answer == Answer::Ours {
             // It is spent.
             self.socket = None;
@@ -608,15 +609,21 @@ pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) ->
         (libc::SOL_SOCKET, libc::SO_MARK),
         (libc::IPPROTO_IP, libc::IP_FREEBIND),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        (libc::IPPROTO_IP, libc::IP_TOS),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
     ] {
-        if let (Ok(theirs), Ok(ours)) =
-            (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name))
-        {
-            if theirs != ours {
-                sys::set_option(like.as_fd(), level, name, theirs)?;
+        let values = (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name));
+        if let (Ok(theirs), Ok(ours)) = values {
+            let copied = theirs == ours || sys::set_option(like.as_fd(), level, name, theirs).is_ok();
+            // A mark takes CAP_NET_ADMIN to set. It decides about routes, not about ports.
+            if !copied && kind == Type::DGRAM {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
             }
         }
     }
     Ok(like)
 }
+
+/// linux/in6.h; not in the libc crate.
+const IPV6_ADDR_PREFERENCES: libc::c_int = 72;

@@ -79,8 +79,8 @@ pub(crate) enum Failure {
     NoPort { step: Step, source: io::Error, attempts: Attempts },
     #[error("{what}: {address}")]
     BadAddress { what: &'static str, address: Excerpt },
-    #[error("{} is not an address of this host, or not yet (tentative)", .0.ip())]
-    NotOfThisHost(SocketAddr),
+    #[error("{0} is not an address of this host, or not yet (tentative)")]
+    NotOfThisHost(Excerpt),
     /// Who holds the ports cannot be found out. No step of a call has failed.
     #[error("{what}: {}", Words(source))]
     NoCensus { what: &'static str, source: io::Error },
@@ -100,6 +100,15 @@ impl Failure {
 
     pub(crate) fn bad_address(what: &'static str, text: &[u8]) -> Self {
         Self::BadAddress { what, address: Excerpt::of(format_args!("{}", text.escape_ascii())) }
+    }
+
+    pub(crate) fn not_of_this_host(address: SocketAddr) -> Self {
+        Self::NotOfThisHost(match address {
+            SocketAddr::V6(address) if address.scope_id() != 0 => {
+                Excerpt::of(format_args!("{}%{}", address.ip(), address.scope_id()))
+            }
+            _ => Excerpt::of(format_args!("{}", address.ip())),
+        })
     }
 
     pub(crate) fn step(&self) -> Step {

@@ -80,8 +80,8 @@ impl Options {
     /// The [`TcpListener`] is non-blocking: accept() returns at once, with [`io::ErrorKind::WouldBlock`] if nobody has
     /// connected; [`TcpListener::set_nonblocking`] changes that. It is close-on-exec, and alone on its port.
     /// SO_REUSEADDR is set on it, so that the TIME_WAITs of the connections it accepts can be taken by later listeners.
-    /// The wildcard is one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has no
-    /// IPv6.
+    /// The wildcard is one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has
+    /// no IPv6.
     ///
     /// # Errors
     ///

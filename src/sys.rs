@@ -140,7 +140,8 @@ pub(crate) fn thread_cpu_time() -> Duration {
 
 fn read_clock(clock: libc::clockid_t) -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has both clocks since 2.6.12.
+    // SAFETY: zeros are a timespec, and the call writes nothing else. It cannot fail: Linux has both clocks since
+    // 2.6.12.
     let time = unsafe {
         libc::clock_gettime(clock, time.as_mut_ptr());
         time.assume_init()

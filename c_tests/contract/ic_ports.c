@@ -299,7 +299,9 @@ TEST_IN_NETNS(ports_are_left_towards_a_destination)
 	server = server_on("127.0.0.1", SERVER);
 	for (int i = 1; i < 3; i++)
 		server_on("127.0.0.1", SERVER + i);
+	/* Its client is no destination. */
 	hold(PORT_MIN, true, true);
+	connect_from(30000, true, PORT_MIN);
 	for (int i = 0; i < 8; i++)
 		connect_from(PORT_MAX - i, true, SERVER + 1);
 	/* Elsewhere, because connect() may choose one port for both. */
@@ -336,7 +338,9 @@ TEST_IN_NETNS(ports_are_left_towards_a_destination)
 	expect_left("127.0.0.1:5003", 0, 64 - 8 - 1, 64 - 2 - 1);
 	result = expect_status(RUN("--to", "127.0.0.1:5000", "-a", "127.0.0.2"), 0);
 	expect_in(result.output, "from        127.0.0.2\n");
-	expect_in(result.output, "\nconnections 0, and 0 in TIME_WAIT\n");
+	expect_in(result.output, "\nconnections 0, and 0 in TIME_WAIT\n\n"
+			  "ports left  by\n        55  connect()\n"
+			  "        63  bind() by name, as ");
 
 	/* The server was told of no connection but ours. */
 	fcntl(server, F_SETFL, O_NONBLOCK);
@@ -368,7 +372,7 @@ TEST_IN_NETNS(ports_are_not_counted_by_connecting)
 
 	set_port_range(PORT_MIN, PORT_MAX);
 	set_sysctl("net.ipv4.tcp_fastopen", "0");
-	server = hold(SERVER, true, true);
+	server = server_on("127.0.0.1", SERVER);
 	result = expect_status(RUN("--to", "127.0.0.1:5000"), 0);
 	expect_in(result.output, "\n         ?  connect()\n");
 	result = expect_status(RUN("--to", "127.0.0.1:5000", "-j"), 0);
@@ -387,6 +391,11 @@ TEST_IN_NETNS(a_destination_out_of_reach_is_3)
 	expect_in(result.output, "a connection can be made: unknown, Network is ");
 	result = expect_status(RUN("--to", "192.0.2.1:80", "-j"), 3);
 	expect_in(result.output, "  \"from\": null,\n");
+
+	/* Neither is that a lack of ports. */
+	result = expect_status(RUN("--to", "127.0.0.1:80", "-a", "192.0.2.1"), 3);
+	expect_in(result.output, "\n         ?  connect()\n");
+	expect_in(result.output, ": unknown, Cannot assign requested address");
 }
 
 TEST_IN_NETNS(the_library_is_checked)
@@ -404,9 +413,12 @@ TEST_IN_NETNS(the_library_is_checked)
 	expect_status(RUN("--check"), 0);
 
 	refuse_call(SYS_socket, 0, AF_UNIX, EPERM);
+	result = expect_status(RUN("--check"), 0);
+	expect_in(result.output, "\nclaims: none: Operation not permitted");
+	refuse_call(SYS_setsockopt, 2, SO_REUSEADDR, EPERM);
 	result = expect_status(RUN("--check"), 1);
-	expect_in(result.output, "\nclaims: cannot be taken: Operation not "
-			  "permitted");
+	expect_in(result.output, "\na port in TIME_WAIT: ");
+	expect_in(result.output, ": Operation not permitted");
 }
 
 /* A monitor reads one survey after the other, and ends. */

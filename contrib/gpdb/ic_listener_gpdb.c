@@ -7,11 +7,12 @@
  * looks for one that can be shared.  If there is none, the call waits: where
  * every port is held, many holders are sessions that are about to end.
  *
- * Who waits: a backend that serves a client, once it is past authentication
- * and InitPostgres().  In all trees, only such a process has MyProcPort and is
- * in normal processing mode.  Nobody else may be held up: the FTS prober
- * connects to its segments one after the other, and a wait for one lets the
- * probes of the others time out.
+ * Who waits: a backend that serves a client, once it is past authentication.
+ * In all trees, only such a process has MyProcPort.  It opens its listener
+ * within InitPostgres().  Connections wait only after that, in normal
+ * processing mode: before, the older trees recover distributed transactions.
+ * Nobody else may be held up: the FTS prober connects to its segments one
+ * after the other, and a wait for one lets the probes of the others time out.
  *
  * How long: IC_LISTENER_GPDB_PATIENCE_MS for all calls of a statement
  * together.  GetCurrentStatementStartTimestamp() tells one statement from the
@@ -39,6 +40,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "postmaster/postmaster.h"
 
 #include <ic_listener.h>
 
@@ -46,6 +48,9 @@
 
 #define FIRST_PAUSE_US INT64CONST(10000)
 #define LAST_PAUSE_US INT64CONST(160000)
+
+/* A call that takes long, on many ports, is repeated less often. */
+#define PAUSES_PER_CALL 20
 
 typedef enum Call
 {
@@ -59,8 +64,10 @@ static const char *const call_name[] = {"bind", "listen", "connect"};
 /* One call that waits. */
 typedef struct Wait
 {
+	Call		call;
 	int64		since_us;		/* up to here it is charged to the statement */
 	int64		not_before_us;	/* no port becomes free before that */
+	int64		called_us;		/* when the call was last repeated, or 0 */
 	int64		pause_us;
 } Wait;
 
@@ -84,9 +91,10 @@ monotonic_us(void)
 }
 
 static bool
-serves_client(void)
+may_wait(Call call)
 {
-	return MyProcPort != NULL && IsNormalProcessingMode();
+	return MyProcPort != NULL && !ClientAuthInProgress &&
+		(call != CALL_CONNECT || IsNormalProcessingMode());
 }
 
 static bool
@@ -127,27 +135,13 @@ charge(Wait *wait, int64 now_us)
 }
 
 static void
-begin_wait(Wait *wait)
+begin_wait(Wait *wait, Call call)
 {
+	wait->call = call;
 	wait->since_us = monotonic_us();
 	wait->not_before_us = 0;
+	wait->called_us = 0;
 	wait->pause_us = FIRST_PAUSE_US;
-}
-
-/*
- * The first failure knows when the next TIME_WAIT ends.  Where nothing else
- * holds ports, none becomes free before that.  (The seconds are rounded up.)
- */
-static void
-learn_from(Wait *wait, const IcListenerReport *report)
-{
-	const IcListenerHolders *holders = &report->holders;
-
-	if (holders->complete && holders->time_wait_next_s > 1 &&
-		holders->listening + holders->bound + holders->connected +
-		holders->closing + holders->unseen == 0)
-		wait->not_before_us = monotonic_us() +
-			(holders->time_wait_next_s - 1) * INT64CONST(1000000);
 }
 
 /* Pauses; false when the call shall fail now.  errno stays. */
@@ -155,7 +149,7 @@ static bool
 wait_for_port(Wait *wait)
 {
 	int			error = errno;
-	bool		goes_on = serves_client();
+	bool		goes_on = may_wait(wait->call);
 
 	while (goes_on && !is_cancelled())
 	{
@@ -166,9 +160,15 @@ wait_for_port(Wait *wait)
 			goes_on = false;
 		else
 		{
-			pg_usleep((long) Min(wait->pause_us, left_us));
+			int64		pause_us = wait->pause_us;
+
+			if (wait->called_us != 0)
+				pause_us = Max(pause_us,
+							   PAUSES_PER_CALL * (now_us - wait->called_us));
+			pg_usleep((long) Min(pause_us, left_us));
 			wait->pause_us = Min(2 * wait->pause_us, LAST_PAUSE_US);
-			if (monotonic_us() >= wait->not_before_us)
+			wait->called_us = monotonic_us();
+			if (wait->called_us >= wait->not_before_us)
 				break;
 		}
 	}
@@ -177,26 +177,61 @@ wait_for_port(Wait *wait)
 }
 
 /*
- * Where no statement runs, as in the FTS prober, a minute takes its place.
+ * The last failure of a call, in the main thread: what the library said, and
+ * for which statement it was asked and logged.  It counts the holders of all
+ * ports for that, which it does not do again for every call.
  */
-static bool
-is_first_of_statement(Call call)
+static struct
 {
-	static TimestampTz reported[lengthof(call_name)];
-	TimestampTz statement = serves_client() ?
-	GetCurrentStatementStartTimestamp() :
-	(TimestampTz) (1 + monotonic_us() / INT64CONST(60000000));
+	TimestampTz asked;
+	TimestampTz logged;
+	char		message[IC_LISTENER_MESSAGE_SIZE];
+}			failures[lengthof(call_name)];
 
-	if (reported[call] == statement)
-		return false;
-	reported[call] = statement;
-	return true;
+/* Where no statement runs, as in the FTS prober, a minute takes its place. */
+static TimestampTz
+current_statement(void)
+{
+	if (MyProcPort != NULL)
+		return GetCurrentStatementStartTimestamp();
+	return (TimestampTz) (1 + monotonic_us() / INT64CONST(60000000));
 }
 
-#define NO_PORT(call, host, report) \
+/* The report to ask the library for, or NULL. */
+static IcListenerReport *
+wanted_report(Call call, IcListenerReport *report)
+{
+	if (in_main_thread() && failures[call].asked != current_statement())
+		return report;
+	return NULL;
+}
+
+/*
+ * Remembers a failure.  It knows when the next TIME_WAIT ends: where nothing
+ * else holds ports, none becomes free before.  (The seconds are rounded up.)
+ */
+static void
+remember(Wait *wait, const IcListenerReport *report)
+{
+	const IcListenerHolders *holders;
+
+	if (report == NULL)
+		return;
+	failures[wait->call].asked = current_statement();
+	strlcpy(failures[wait->call].message, report->message,
+			IC_LISTENER_MESSAGE_SIZE);
+	holders = &report->holders;
+	if (holders->complete && holders->time_wait_next_s > 1 &&
+		holders->listening + holders->bound + holders->connected +
+		holders->closing + holders->unseen == 0)
+		wait->not_before_us = monotonic_us() +
+			(holders->time_wait_next_s - 1) * INT64CONST(1000000);
+}
+
+#define NO_PORT(call, host) \
 	(errcode(ERRCODE_GP_INTERCONNECTION_ERROR), \
 	 errmsg("%s() found no port on host \"%s\"", call_name[call], host), \
-	 errdetail("%s.", (report)->message), \
+	 errdetail("%s.", failures[call].message), \
 	 errhint("Widen net.ipv4.ip_local_port_range there, for example to" \
 			 " \"10000 65535\", or run fewer queries at a time."))
 
@@ -207,16 +242,19 @@ is_first_of_statement(Call call)
  * caller, who has a socket to close; hence the hold.
  */
 static void
-log_no_port(Call call, const IcListenerReport *report)
+log_no_port(Call call)
 {
 	int			error = errno;
+	TimestampTz statement = current_statement();
 	char		host[256] = "";
 
-	if (!in_main_thread() || is_cancelled() || !is_first_of_statement(call))
+	if (!in_main_thread() || is_cancelled() ||
+		failures[call].logged == statement)
 		return;
+	failures[call].logged = statement;
 	gethostname(host, sizeof(host) - 1);
 	HOLD_INTERRUPTS();
-	ereport(LOG, NO_PORT(call, host, report));
+	ereport(LOG, NO_PORT(call, host));
 	RESUME_INTERRUPTS();
 	errno = error;
 }
@@ -235,19 +273,20 @@ wants_any_port(const struct sockaddr *address, socklen_t length)
 int
 ic_listener_gpdb_bind(int fd, const struct sockaddr *address, socklen_t length)
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	IcListenerReport buffer = IC_LISTENER_REPORT_INIT;
+	IcListenerReport *report = wanted_report(CALL_BIND, &buffer);
 	Wait		wait;
 	int			result;
 
-	begin_wait(&wait);
-	result = ic_listener_bind(fd, address, length, &report);
+	begin_wait(&wait, CALL_BIND);
+	result = ic_listener_bind(fd, address, length, report);
 	if (result == 0 || errno != EADDRINUSE || !wants_any_port(address, length))
 		return result;
-	learn_from(&wait, &report);
+	remember(&wait, report);
 	while (result != 0 && errno == EADDRINUSE && wait_for_port(&wait))
 		result = ic_listener_bind(fd, address, length, NULL);
 	if (result != 0 && errno == EADDRINUSE)
-		log_no_port(CALL_BIND, &report);
+		log_no_port(CALL_BIND);
 	return result;
 }
 
@@ -255,19 +294,21 @@ ic_listener_gpdb_bind(int fd, const struct sockaddr *address, socklen_t length)
 int
 ic_listener_gpdb_listen(int fd, int backlog)
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	IcListenerReport buffer = IC_LISTENER_REPORT_INIT;
+	IcListenerReport *report = wanted_report(CALL_LISTEN, &buffer);
 	Wait		wait;
 	int			result;
 
-	begin_wait(&wait);
-	result = ic_listener_listen(fd, backlog, &report);
-	if (result == 0 || errno != EADDRINUSE || report.ports_tried == 0)
+	begin_wait(&wait, CALL_LISTEN);
+	result = ic_listener_listen(fd, backlog, report);
+	if (result == 0 || errno != EADDRINUSE ||
+		(report != NULL && report->ports_tried == 0))
 		return result;
-	learn_from(&wait, &report);
+	remember(&wait, report);
 	while (result != 0 && errno == EADDRINUSE && wait_for_port(&wait))
 		result = ic_listener_listen(fd, backlog, NULL);
 	if (result != 0 && errno == EADDRINUSE)
-		log_no_port(CALL_LISTEN, &report);
+		log_no_port(CALL_LISTEN);
 	return result;
 }
 
@@ -279,20 +320,23 @@ ic_listener_gpdb_listen(int fd, int backlog)
  */
 static bool
 connect_or_wait(int fd, const struct sockaddr *address, socklen_t length,
-				IcListenerReport *report, int *result)
+				int *result)
 {
+	IcListenerReport buffer = IC_LISTENER_REPORT_INIT;
+	IcListenerReport *report = wanted_report(CALL_CONNECT, &buffer);
 	Wait		wait;
 
-	begin_wait(&wait);
+	begin_wait(&wait, CALL_CONNECT);
 	*result = ic_listener_connect(fd, address, length, report);
-	if (*result == 0 || errno != EADDRNOTAVAIL)
+	if (*result == 0 || errno != EADDRNOTAVAIL ||
+		(report != NULL && report->ports_tried == 0))
 		return false;
-	if (report->ports_tried == 0 || !(fcntl(fd, F_GETFL) & O_NONBLOCK))
+	if (!(fcntl(fd, F_GETFL) & O_NONBLOCK))
 	{
 		errno = EADDRNOTAVAIL;
 		return false;
 	}
-	learn_from(&wait, report);
+	remember(&wait, report);
 	while (*result != 0 && errno == EADDRNOTAVAIL && wait_for_port(&wait))
 		*result = ic_listener_connect(fd, address, length, NULL);
 	return *result != 0 && errno == EADDRNOTAVAIL;
@@ -302,11 +346,10 @@ int
 ic_listener_gpdb_connect(int fd, const struct sockaddr *address,
 						 socklen_t length)
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	int			result;
 
-	if (connect_or_wait(fd, address, length, &report, &result))
-		log_no_port(CALL_CONNECT, &report);
+	if (connect_or_wait(fd, address, length, &result))
+		log_no_port(CALL_CONNECT);
 	return result;
 }
 
@@ -320,17 +363,16 @@ int
 ic_listener_gpdb_connect_or_error(int fd, const struct sockaddr *address,
 								  socklen_t length)
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	int			result;
 
-	if (connect_or_wait(fd, address, length, &report, &result))
+	if (connect_or_wait(fd, address, length, &result))
 	{
 		char		host[256] = "";
 
 		CHECK_FOR_INTERRUPTS();
 		gethostname(host, sizeof(host) - 1);
 		if (IC_LISTENER_GPDB_PATIENCE_MS > 0 && !is_cancelled())
-			ereport(ERROR, NO_PORT(CALL_CONNECT, host, &report));
+			ereport(ERROR, NO_PORT(CALL_CONNECT, host));
 		errno = EADDRNOTAVAIL;
 	}
 	return result;

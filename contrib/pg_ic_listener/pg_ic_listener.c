@@ -31,7 +31,6 @@
 #include "pgstat.h"
 #endif
 
-#include "greenplum.h"
 #include "ic_listener.h"
 
 PG_MODULE_MAGIC;
@@ -392,22 +391,6 @@ pg_ic_census(PG_FUNCTION_ARGS)
 	return form_row(fcinfo, values, nulls);
 }
 
-PG_FUNCTION_INFO_V1(pg_ic_so_reuseaddr_open_tcp);
-Datum
-pg_ic_so_reuseaddr_open_tcp(PG_FUNCTION_ARGS)
-{
-	IcSocket   *sock = new_socket(true);
-	const char *step;
-	int			port;
-	Datum		values[2];
-
-	if (so_reuseaddr_listener(&port, &sock->fd, &step) != 0)
-		socket_error("could not set up TCP interconnect listener", step);
-	values[0] = Int32GetDatum(port);
-	values[1] = Int32GetDatum(sock->fd);
-	return form_row(fcinfo, values, NULL);
-}
-
 
 /* ------------------------------------------------------------
  * Connections
@@ -462,19 +445,16 @@ socket_address(const char *address, int port, struct sockaddr_storage *result)
 }
 
 /*
- * bind() and listen() as a database calls them, or the library's instead.
+ * bind() to port 0 and listen(): the system's, with SO_REUSEADDR or not, or the
+ * library's.
  */
-PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
-Datum
-pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
+static Datum
+listen_to(FunctionCallInfo fcinfo, const char *address, bool plain, int reuse)
 {
 	static const char failed[] = "could not set up TCP interconnect listener";
-	char	   *address = cstring_or_null(fcinfo, 0);
-	bool		plain = bool_or_false(fcinfo, 1);
 	struct sockaddr_storage local;
 	struct sockaddr *any = (struct sockaddr *) &local;
-	socklen_t	length = socket_address(address ? address : "0.0.0.0", 0,
-										&local);
+	socklen_t	length = socket_address(address, 0, &local);
 	IcSocket   *sock = new_socket(true);
 	Datum		values[2];
 
@@ -482,6 +462,8 @@ pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
 					  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock->fd < 0)
 		socket_error(failed, "socket");
+	if (setsockopt(sock->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) != 0)
+		socket_error(failed, "setsockopt");
 	if ((plain ? bind(sock->fd, any, length) :
 		 ic_listener_bind(sock->fd, any, length, NULL)) != 0)
 		socket_error(failed, "bind");
@@ -495,6 +477,23 @@ pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(ntohs(((struct sockaddr_in *) &local)->sin_port));
 	values[1] = Int32GetDatum(sock->fd);
 	return form_row(fcinfo, values, NULL);
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
+Datum
+pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
+{
+	char	   *address = cstring_or_null(fcinfo, 0);
+
+	return listen_to(fcinfo, address ? address : "0.0.0.0",
+					 bool_or_false(fcinfo, 1), 0);
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_so_reuseaddr_open_tcp);
+Datum
+pg_ic_so_reuseaddr_open_tcp(PG_FUNCTION_ARGS)
+{
+	return listen_to(fcinfo, "::", true, 1);
 }
 
 static Datum

@@ -71,8 +71,8 @@ pub struct Bench {
 impl Bench {
     /// So many rounds, cold and warm, as things are now.
     fn both(&self, name: &str, contenders: &[Contender], [cold, warm]: [u64; 2]) -> io::Result<()> {
-        self.measure(name, contenders, Condition::Cold, cold, 30)?;
-        self.measure(name, contenders, Condition::Warm, warm, 12)
+        self.measure(name, contenders, (Condition::Cold, cold, 30), || ())?;
+        self.measure(name, contenders, (Condition::Warm, warm, 12), || ())
     }
 
     /// Everybody in every round, and no new round after so many seconds.
@@ -80,14 +80,16 @@ impl Bench {
         &self,
         name: &str,
         contenders: &[Contender],
-        condition: Condition,
-        rounds: u64,
-        seconds: u64,
+        (condition, rounds, seconds): (Condition, u64, u64),
+        between: impl Fn(),
     ) -> io::Result<()> {
         let rounds = self.rounds(rounds);
         let time = if self.quick { Duration::from_millis(250) } else { Duration::from_secs(seconds) };
         let bar = bar(&format!("{}, {}", title(name), condition.name()), rounds);
-        let contenders = interleaved(contenders, condition, rounds, time, || bar.inc(1));
+        let contenders = interleaved(contenders, condition, rounds, time, || {
+            bar.inc(1);
+            between();
+        });
         bar.finish_and_clear();
         self.tell(&Found::Case(Case { name: name.to_owned(), condition, contenders }))
     }
@@ -176,7 +178,8 @@ fn held_case_by_case(
 
 fn in_time_wait(bench: &Bench, condition: Condition) -> io::Result<()> {
     occupancy::leave_in_time_wait(&occupancy::at_random(), true)?;
-    bench.measure("time_wait", TCP, condition, 500, if condition == Condition::Cold { 52 } else { 12 })?;
+    let seconds = if condition == Condition::Cold { 52 } else { 12 };
+    bench.measure("time_wait", TCP, (condition, 500, seconds), || ())?;
     occupancy::are_in_time_wait(DEFAULT_PORTS)
 }
 
@@ -239,10 +242,10 @@ fn first_calls(bench: &Bench, name: &str, rounds: u64) -> io::Result<()> {
 /// TIME_WAIT, left by a listener.
 fn connecting(bench: &Bench, name: &str, connected: &[u16], waiting: &[u16]) -> io::Result<()> {
     occupancy::leave_in_time_wait(waiting, true)?;
-    let _server = Server::with_connections(SERVER_PORT, connected)?.accepting()?;
+    let server = Server::with_connections(SERVER_PORT, connected)?;
     // Within the 60 s of TIME_WAIT.
-    bench.measure(name, CONNECTING, Condition::Cold, 500, 20)?;
-    bench.measure(name, CONNECTING, Condition::Warm, 5_000, 20)?;
+    bench.measure(name, CONNECTING, (Condition::Cold, 500, 20), || server.clear())?;
+    bench.measure(name, CONNECTING, (Condition::Warm, 5_000, 20), || server.clear())?;
     occupancy::are_in_time_wait(waiting.len())
 }
 

@@ -158,8 +158,8 @@ impl Default for Tally {
     }
 }
 
-/// So many calls it takes for a p99: five of them lie beyond it.
-const ENOUGH_FOR_P99: u64 = 500;
+/// So many calls it takes for a p99: four of them lie beyond it.
+const ENOUGH_FOR_P99: u64 = 400;
 
 impl Tally {
     pub fn add(&mut self, (nanoseconds, errno): Sample) {

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Socket, Type};
 
 use crate::namespace::{self, DEFAULT_PORTS, DEFAULT_RANGE};
-use crate::processes::{Child, Holders};
+use crate::processes::Holders;
 
 /// Has these ports held on the wildcard, TCP ports by listeners with SO_REUSEADDR.
 pub fn held(socket_type: Type, ports: &[u16]) -> io::Result<Holders> {
@@ -130,9 +130,8 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// A server on the loopback address, to which nobody has a connection or some ports of the range have one each.
 pub struct Server {
-    _listener: Socket,
-    _connections: Vec<Holders>,
-    accepting: Option<Child>,
+    listener: Socket,
+    _connections: [Holders; 2],
 }
 
 impl Server {
@@ -150,18 +149,16 @@ impl Server {
             client.connect(&loopback(port).into())?;
             Ok(client)
         })?;
-        Ok(Self { _connections: vec![accepted.wait()?, connected.wait()?], _listener: listener, accepting: None })
+        let _connections = [accepted.wait()?, connected.wait()?];
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, _connections })
     }
 
-    /// From now on it takes connections, and closes them.
-    pub fn accepting(mut self) -> io::Result<Self> {
-        self.accepting = Some(Child::fork(|| {
-            loop {
-                // A connection may have been reset already.
-                drop(self._listener.accept());
-            }
-        })?);
-        Ok(self)
+    /// Takes the connections that have been made and reset since the last time, and closes them. Nobody does while calls
+    /// are made: a SYN that meets a socket of the same 4-tuple while a process has it is lost, and comes again a second
+    /// later.
+    pub fn clear(&self) {
+        while self.listener.accept().is_ok() {}
     }
 }
 

@@ -65,17 +65,8 @@ struct Look {
     width: u32,
     /// Lengths of dashes and gaps; empty for a solid line.
     dash: &'static str,
-    marker: Marker,
     /// Whether it is shaded up to its 99th percentile. Not everyone, for the sake of those who look.
     to_p99: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Marker {
-    Dot,
-    Square,
-    Diamond,
-    Nothing,
 }
 
 /// From the lowest layer to the topmost. Curves lie on each other where contenders do the same, so the broad ones come
@@ -87,7 +78,6 @@ const LOOKS: [Look; 5] = [
         shade: Shade(RGBColor(0xcc, 0x79, 0xa7), RGBColor(0xcc, 0x79, 0xa7)),
         width: 7,
         dash: "",
-        marker: Marker::Square,
         to_p99: false,
     },
     Look {
@@ -96,7 +86,6 @@ const LOOKS: [Look; 5] = [
         shade: Shade(RGBColor(0xd5, 0x5e, 0x00), RGBColor(0xe8, 0x70, 0x2a)),
         width: 4,
         dash: "",
-        marker: Marker::Dot,
         to_p99: true,
     },
     Look {
@@ -105,7 +94,6 @@ const LOOKS: [Look; 5] = [
         shade: Shade(RGBColor(0x00, 0x72, 0xb2), RGBColor(0x56, 0xb4, 0xe9)),
         width: 5,
         dash: "",
-        marker: Marker::Dot,
         to_p99: true,
     },
     Look {
@@ -114,7 +102,6 @@ const LOOKS: [Look; 5] = [
         shade: Shade(RGBColor(0x5c, 0x3d, 0x00), RGBColor(0xf0, 0xc0, 0x40)),
         width: 2,
         dash: "7 3 2 3",
-        marker: Marker::Diamond,
         to_p99: false,
     },
     Look {
@@ -123,7 +110,6 @@ const LOOKS: [Look; 5] = [
         shade: Shade(RGBColor(0x6e, 0x77, 0x81), RGBColor(0x8b, 0x94, 0x9e)),
         width: 2,
         dash: "2 3",
-        marker: Marker::Nothing,
         to_p99: false,
     },
 ];
@@ -144,17 +130,8 @@ impl Look {
         PathElement::new(points, page.color(self.shade).stroke_width(self.width))
     }
 
-    fn mark(&self, page: Page, area: &Area<'_>, (x, y): (i32, i32)) -> Drawn<()> {
-        let size = (self.width as i32 / 2 + 3).min(6);
-        let color = page.color(self.shade).filled();
-        let corners = match self.marker {
-            Marker::Nothing => return Ok(()),
-            Marker::Dot => return Ok(area.draw(&Circle::new((x, y), size, color))?),
-            Marker::Square => vec![(-size, -size), (size, -size), (size, size), (-size, size)],
-            Marker::Diamond => vec![(0, -size - 1), (size + 1, 0), (0, size + 1), (-size - 1, 0)],
-        };
-        let corners = corners.into_iter().map(|(right, down)| (x + right, y + down)).collect::<Vec<_>>();
-        Ok(area.draw(&Polygon::new(corners, color))?)
+    fn mark(&self, page: Page, area: &Area<'_>, at: (i32, i32)) -> Drawn<()> {
+        Ok(area.draw(&Circle::new(at, self.width / 2 + 3, page.color(self.shade).filled()))?)
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Figures {
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub errors: BTreeMap<String, u64>,
     pub p50_us: f64,
-    /// Of 500 calls and more.
+    /// Of 400 calls and more.
     pub p99_us: Option<f64>,
     pub mean_us: f64,
     pub max_us: f64,

@@ -87,7 +87,7 @@ pub fn judge(run: &Run, before: Option<&Run>) -> bool {
             Finding::Missed => "NOT MET",
             Finding::TooFew => "too few",
         };
-        println!("  {word:<8} {what:<88} {measured:<24} {limit}");
+        println!("  {word:<8} {what:<100} {measured:<24} {limit}");
     }
     let number_of = |wanted: Finding| verdicts.iter().filter(|verdict| verdict.finding == wanted).count();
     let (met, missed) = (number_of(Finding::Met), number_of(Finding::Missed));
@@ -155,8 +155,9 @@ fn compared(run: &Run, before: &Run) -> Vec<Verdict> {
 }
 
 fn describe(case: &Case, contender: &str, what: &str) -> String {
+    let kind = if case.name.starts_with("connect") { "connect, " } else { "" };
     let address = if contender.ends_with("unicast") { ", one address" } else { "" };
-    format!("{}{address}, {}: {what}", title(&case.name), case.condition.name())
+    format!("{kind}{}{address}, {}: {what}", title(&case.name), case.condition.name())
 }
 
 /// Without a ratio the sample was too small.

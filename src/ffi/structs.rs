@@ -116,8 +116,8 @@ pub struct IcListenerReport {
     pub elapsed_ns: u64,
     /// One line in English, NUL-terminated, without a newline, fit for errdetail(): how the call succeeded, or why it
     /// failed, such as "no port to listen on in 40000-40063: 64 tried, 64 in use: 50 in TIME_WAIT without SO_REUSEADDR
-    /// (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners". The wording may change: decide by error and
-    /// step.
+    /// (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners". The wording may change: decide by error
+    /// and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
 }
 
@@ -154,8 +154,9 @@ pub(super) const OPTIONS_SIZE_0_1: u32 = 2 * 4 + size_of::<*const c_char>() as u
 pub(super) const REPORT_SIZE_0_1: u32 = 360;
 pub(super) const CENSUS_SIZE_0_1: u32 = 328;
 
-/// Reads a struct that begins with its size, from a caller that may be older or newer than this library, as the kernel's
-/// copy_struct_from_user() does it: what the caller does not have is zero, what the library does not know must be.
+/// Reads a struct that begins with its size, from a caller that may be older or newer than this library, as the
+/// kernel's copy_struct_from_user() does it: what the caller does not have is zero, what the library does not know must
+/// be.
 ///
 /// # Safety
 ///

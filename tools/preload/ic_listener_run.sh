@@ -34,7 +34,7 @@ case $library in
 esac
 [ -r "$library" ] || refuse "$library: cannot be read"
 # The dynamic linker would only complain, and run the command without the library.
-said=$(LD_PRELOAD=$library sh -c : 2>&1) || refuse "$library: cannot be loaded${said:+: $said}"
+said=$(LD_PRELOAD=$library /bin/sh -c : 2>&1) || refuse "$library: cannot be loaded${said:+: $said}"
 case $said in
 	*'from LD_PRELOAD cannot be preloaded'*) refuse "$said" ;;
 esac

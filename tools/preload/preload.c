@@ -285,39 +285,30 @@ write_line(const char *message)
 	}
 }
 
-/*
- * The same, again while there is patience left, and a line when no port was
- * found.  Not inlined: the report would take stack in every call, and the
- * stack may be small.
- */
-__attribute__((noinline))
-static int
-make_call_for_some_time(const Call *call)
+/* The waiting of one call. */
+typedef struct Wait
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int64_t		deadline = now() + patience_ms;
-	int64_t		pause = FIRST_PAUSE_MS;
-	int64_t		left;
-	int			returned = make_call(call, logs_to_stderr ? &report : NULL);
-	int			error = errno;
+	int64_t		deadline;		/* 0 before it begins */
+	int64_t		pause;
+} Wait;
 
-	/* Without a report, which would take a census each time. */
-	while (returned != 0 && is_about_ports(error) &&
-		   (left = deadline - now()) > 0)
-	{
-		if (pause > left)
-			pause = left;
-		nanosleep(&(struct timespec) {.tv_nsec = pause * 1000000}, NULL);
-		if (pause < LAST_PAUSE_MS)
-			pause *= 2;
-		returned = make_call(call, NULL);
-		error = errno;
-	}
-	/* Where no port was tried, it is not about ports of the range. */
-	if (returned != 0 && is_about_ports(error) && report.ports_tried > 0)
-		write_line(report.message);
-	errno = error;
-	return returned;
+/* Pauses, if there is patience left.  The caller tries again then. */
+static bool
+wait_for_port(Wait *wait)
+{
+	int64_t		left;
+
+	if (wait->deadline == 0)
+		*wait = (Wait) {now() + patience_ms, FIRST_PAUSE_MS};
+	left = wait->deadline - now();
+	if (left <= 0)
+		return false;
+	if (wait->pause > left)
+		wait->pause = left;
+	nanosleep(&(struct timespec) {.tv_nsec = wait->pause * 1000000}, NULL);
+	if (wait->pause < LAST_PAUSE_MS)
+		wait->pause *= 2;
+	return true;
 }
 
 /*
@@ -325,18 +316,60 @@ make_call_for_some_time(const Call *call)
  * unwind Rust's frames.  Changes errno on failure only.
  */
 static int
-by_library(const Call *call, int errno_before)
+by_library(const Call *call, IcListenerReport *report, int errno_before)
 {
 	int			cancel_state;
 	int			returned;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	returned = logs_to_stderr || patience_ms > 0 ?
-		make_call_for_some_time(call) : make_call(call, NULL);
+	returned = make_call(call, report);
 	if (returned == 0)
 		errno = errno_before;
 	pthread_setcancelstate(cancel_state, NULL);
 	return returned;
+}
+
+/*
+ * The same, again while there is patience left, and a line when no port was
+ * found.  Not inlined: the report would take stack in every call, and the
+ * stack may be small.
+ */
+__attribute__((noinline))
+static int
+with_patience(const Call *call, int errno_before)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	Wait		wait = {0};
+	int			returned = by_library(call, &report, errno_before);
+	int			error = errno;
+
+	/* Where no port was tried, the caller chose one, or there is no way. */
+	if (returned == 0 || !is_about_ports(error) || report.ports_tried == 0)
+		return returned;
+	/* Without a report, which would take a census each time. */
+	while (returned != 0 && is_about_ports(error) && wait_for_port(&wait))
+	{
+		errno = errno_before;
+		/* A blocking connect() may find a port itself by now. */
+		if (call->function == BEGIN_CONNECT)
+			returned = ic_next_connect(call->fd, call->address, call->length);
+		if (call->function != BEGIN_CONNECT ||
+			(returned != 0 && errno == EADDRNOTAVAIL))
+			returned = by_library(call, NULL, errno_before);
+		error = errno;
+	}
+	if (returned != 0 && is_about_ports(error) && logs_to_stderr)
+		write_line(report.message);
+	errno = returned == 0 ? errno_before : error;
+	return returned;
+}
+
+static int
+help(const Call *call, int errno_before)
+{
+	if (logs_to_stderr || patience_ms > 0)
+		return with_patience(call, errno_before);
+	return by_library(call, NULL, errno_before);
 }
 
 /*
@@ -355,9 +388,9 @@ our_bind(int fd, const sockaddr *address, socklen_t length)
 		errno = errno_before;
 		return ic_next_bind(fd, address, length);
 	}
-	return by_library(&(Call) {
-					  .function = BIND,.fd = fd,.address = address,.length = full
-					  }, errno_before);
+	return help(&(Call) {
+				.function = BIND,.fd = fd,.address = address,.length = full
+				}, errno_before);
 }
 
 int
@@ -370,9 +403,9 @@ our_listen(int fd, int backlog)
 		errno = errno_before;
 		return ic_next_listen(fd, backlog);
 	}
-	return by_library(&(Call) {
-					  .function = LISTEN,.fd = fd,.backlog = backlog
-					  }, errno_before);
+	return help(&(Call) {
+				.function = LISTEN,.fd = fd,.backlog = backlog
+				}, errno_before);
 }
 
 /*
@@ -384,11 +417,11 @@ end_listening(int fd)
 {
 	int			off = 0;
 
-	if (option(fd, IPPROTO_IP, IP_RECVORIGDSTADDR) == 0)
+	if (option(fd, IPPROTO_IP, IP_RETOPTS) == 0)
 		return;
 	if (option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0)
 		shutdown(fd, SHUT_RD);
-	setsockopt(fd, IPPROTO_IP, IP_RECVORIGDSTADDR, &off, sizeof(off));
+	setsockopt(fd, IPPROTO_IP, IP_RETOPTS, &off, sizeof(off));
 }
 
 /*
@@ -412,18 +445,18 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 		return ic_next_connect(fd, address, length);
 	}
 	if (flags & O_NONBLOCK)
-		return by_library(&(Call) {
-						  .function = CONNECT,.fd = fd,.address = address,.length = length
-						  }, errno_before);
+		return help(&(Call) {
+					.function = CONNECT,.fd = fd,.address = address,.length = length
+					}, errno_before);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	end_listening(fd);
 	errno = errno_before;
 	returned = ic_next_connect(fd, address, length);
 	if (returned == 0 || errno != EADDRNOTAVAIL)
 		return returned;
-	returned = by_library(&(Call) {
-						  .function = BEGIN_CONNECT,.fd = fd,.address = address,.length = length
-						  }, errno_before);
+	returned = help(&(Call) {
+					.function = BEGIN_CONNECT,.fd = fd,.address = address,.length = length
+					}, errno_before);
 	if (returned == 0 || (errno != EINPROGRESS && errno != EINTR))
 		return returned;
 	errno = errno_before;
@@ -441,7 +474,7 @@ our_getsockname(int fd, sockaddr *address, socklen_t *length)
 	int			cancel_state;
 	int			returned;
 
-	if (option(fd, IPPROTO_IP, IP_RECVORIGDSTADDR) == 0)
+	if (option(fd, IPPROTO_IP, IP_RETOPTS) == 0)
 	{
 		errno = errno_before;
 		return ic_next_getsockname(fd, address, length);

@@ -14,6 +14,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -26,9 +28,13 @@
 #include "libpq-int.h"
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
+#include "postmaster/postmaster.h"
 
 #define PORT_MIN 40000
 #define PORT_MAX 40007
+
+/* A test may have to wait for a processor, in seconds. */
+#define LOAD 3.0
 
 /* Below the range: the dispatcher's segment, and another one. */
 #define SEGMENT 30000
@@ -88,6 +94,21 @@ end_session(void)
 	ending_session = -1;
 }
 
+/* All but the process's own, for whoever asks for UDP. */
+static void
+bind_all_datagrams(void)
+{
+	struct sockaddr_storage any;
+	socklen_t	length;
+
+	for (int port = PORT_MIN; port <= PORT_MAX; port++)
+	{
+		ending_session = socket(AF_INET6, SOCK_DGRAM, 0);
+		length = socket_address("::", port, &any);
+		require(bind(ending_session, (struct sockaddr *) &any, length) == 0, "port %d: %s", port, strerror(errno));
+	}
+}
+
 /* The same, but for a port that becomes free while somebody waits. */
 static void
 fill_range_for_a_moment(void)
@@ -98,6 +119,29 @@ fill_range_for_a_moment(void)
 	ending_session = open_neighbour(&listener, PORT_MIN);
 	require(ending_session >= 0, "port %d: %s", PORT_MIN, strerror(errno));
 	while_waiting = end_session;
+}
+
+static double
+seconds_of(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+/* Somebody cancels the query. */
+static void
+cancel_query(void)
+{
+	InterruptPending = QueryCancelPending = true;
+}
+
+/* Somebody else sends a notification. */
+static void
+notify(void)
+{
+	InterruptPending = true;
 }
 
 /* All ports of the range have a connection, which shares its port. */
@@ -196,6 +240,18 @@ connect_in_thread(void *argument)
 	return argument;
 }
 
+/* As the dispatchers of 4.3, 5 and HAWQ do it. */
+static void
+connect_in_threads(int count)
+{
+	pthread_t	threads[8];
+
+	for (int i = 0; i < count; i++)
+		require(pthread_create(&threads[i], NULL, connect_in_thread, NULL) == 0, "no thread");
+	for (int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
+}
+
 static void
 run_udp(void)
 {
@@ -205,14 +261,68 @@ run_udp(void)
 		return;
 	InitMotionUDPIFC(&fd, &listener_port, &family);
 	print_listener(fd, listener_port);
-	printf("family %d\n", family);
+	printf("family %d, SO_REUSEADDR: %d\n", family, socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+}
+
+/* All 28,232 ports of the default range are listened on. */
+static void
+fill_default_range(void)
+{
+	static const Neighbour listener = {.address = "::", .listens = true};
+	struct rlimit limit;
+	int			port = 32768;
+
+	set_port_range(port, 60999);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	/* No process need have descriptors for all. */
+	while (port <= 60999)
+	{
+		int			last = port + (int) Min(limit.rlim_cur - 100, 28232) - 1;
+		Ports		ports = ports_from_to(port, Min(last, 60999));
+
+		hold_ports(&listener, &ports);
+		port = last + 1;
+	}
+}
+
+/*
+ * Four bind() and two connect() of one statement, and the CPU time of the
+ * first: of two bind(), one of which waits.
+ */
+static void
+wait_in_full_range(double most_seconds, double most_cpu)
+{
+	double		started = seconds_of(CLOCK_MONOTONIC);
+	double		cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+
+	open_listener();
+	cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	open_listener();
+	connect_libpq("libpq", startConnection, SEGMENT);
+	connect_libpq("libpq", startConnection, SEGMENT);
+	started = seconds_of(CLOCK_MONOTONIC) - started;
+	printf("%.2f s, %.3f s of CPU\n", started, cpu);
+	require(started >= 1.9 && started <= most_seconds, "%.2f s", started);
+	require(cpu <= most_cpu, "%.3f s of CPU", cpu);
+}
+
+/* One segment after the other, and none has a port, as in the FTS prober. */
+static void
+probe_segments(void)
+{
+	double		started = seconds_of(CLOCK_MONOTONIC);
+
+	for (int i = 0; i < 32; i++)
+		connect_libpq("probe", startConnection, SEGMENT);
+	require(microseconds_waited == 0, "waited %ld us", microseconds_waited);
+	require(seconds_of(CLOCK_MONOTONIC) - started < LOAD, "%.2f s", seconds_of(CLOCK_MONOTONIC) - started);
 }
 
 static int
 run(const char *name)
 {
-	pthread_t	thread;
-
 	if (strcmp(name, "udp") == 0)
 		run_udp();
 	else if (strncmp(name, "listener", 8) == 0)
@@ -247,39 +357,95 @@ run(const char *name)
 	{
 		enter_small_range();
 		open_segment(SEGMENT);
-		fill_range_for_a_moment();
-		if (strcmp(name, "moment-libpq") == 0)
-			connect_libpq("libpq", startConnection, SEGMENT);
-		else if (strcmp(name, "moment-cancel") == 0)
-			connect_libpq("PQcancel", cancelConnection, SEGMENT);
-		else if (open_listener())
-			printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+		if (strcmp(name, "moment-udp") == 0)
+		{
+			bind_all_datagrams();
+			while_waiting = end_session;
+			run_udp();
+		}
+		else
+		{
+			fill_range_for_a_moment();
+			if (strcmp(name, "moment-libpq") == 0)
+				connect_libpq("libpq", startConnection, SEGMENT);
+			else if (strcmp(name, "moment-cancel") == 0)
+				connect_libpq("PQcancel", cancelConnection, SEGMENT);
+			else if (open_listener())
+				printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+		}
 		printf("waited %ld ms\n", microseconds_waited / 1000);
 	}
 	else if (strncmp(name, "full", 4) == 0)
 	{
 		enter_small_range();
 		open_segment(SEGMENT);
+		if (strcmp(name, "full-default-range") == 0)
+		{
+			fill_default_range();
+			wait_in_full_range(2.3 + LOAD, 0.3);
+			return 0;
+		}
 		fill_range_from(PORT_MIN);
 		if (strcmp(name, "full-listener") == 0)
 			open_listener();
+		else if (strcmp(name, "full-udp") == 0)
+		{
+			bind_all_datagrams();
+			run_udp();
+		}
 		else if (strcmp(name, "full-interconnect") == 0)
 			connect_interconnect(SEGMENT);
 		else if (strcmp(name, "full-libpq") == 0)
 			connect_libpq("libpq", startConnection, SEGMENT);
 		else if (strcmp(name, "full-cancel") == 0)
 			connect_libpq("PQcancel", cancelConnection, SEGMENT);
-		else if (strcmp(name, "full-interrupted") == 0)
+		else if (strcmp(name, "full-statement") == 0)
 		{
-			InterruptPending = true;
-			if (setjmp(exception_stack) == 0)
-				connect_libpq("libpq", startConnection, SEGMENT);
+			wait_in_full_range(2.1 + LOAD, 0.1);
+			statement_start++;
+			wait_in_full_range(2.1 + LOAD, 0.1);
+		}
+		else if (strcmp(name, "full-threads") == 0)
+		{
+			double		started = seconds_of(CLOCK_MONOTONIC);
+
+			connect_in_threads(8);
+			started = seconds_of(CLOCK_MONOTONIC) - started;
+			require(started >= 1.9 && started <= 2.1 + LOAD, "%.2f s", started);
+		}
+		else if (strcmp(name, "full-prober") == 0)
+		{
+			MyProcPort = NULL;
+			probe_segments();
+		}
+		else if (strcmp(name, "full-starting") == 0)
+		{
+			normal_processing = false;
+			probe_segments();
+			ClientAuthInProgress = true;
+			open_listener();
+			require(microseconds_waited == 0, "waited %ld us", microseconds_waited);
+			ClientAuthInProgress = false;
+			open_listener();
+			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
+		}
+		else if (strcmp(name, "full-notified") == 0)
+		{
+			while_waiting = notify;
+			connect_libpq("libpq", startConnection, SEGMENT);
+			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
 			printf("interrupts held off: %d\n", InterruptHoldoffCount);
 		}
-		else if (strcmp(name, "full-thread") == 0)
+		else if (strncmp(name, "full-cancelled", 14) == 0)
 		{
-			require(pthread_create(&thread, NULL, connect_in_thread, NULL) == 0, "no thread");
-			pthread_join(thread, NULL);
+			while_waiting = cancel_query;
+			if (strcmp(name, "full-cancelled-libpq") == 0)
+				connect_libpq("libpq", startConnection, SEGMENT);
+			else if (strcmp(name, "full-cancelled-interconnect") == 0)
+				connect_interconnect(SEGMENT);
+			else
+				open_listener();
+			printf("waited %ld ms\n", microseconds_waited / 1000);
 		}
 		else
 			return 2;

@@ -1,5 +1,5 @@
-//! Whether the library, preloaded or not, can do here what it is for: the parts one by one, and then a port in TIME_WAIT
-//! that is taken again.
+//! Whether the library, preloaded or not, can do here what it is for: the parts one by one, and then a port in
+//! TIME_WAIT that is taken again.
 
 use std::fmt::Display;
 use std::fs;
@@ -31,7 +31,6 @@ impl Check {
             None => check.say(PRELOAD, "not loaded here; the library in ic_ports is tried"),
         }
         check.kernel();
-        check.part("claims", "taken by abstract Unix names", claim());
         check.part("a port in TIME_WAIT", "listened on and connected from again", calls.take_from_time_wait());
         check
     }
@@ -45,7 +44,7 @@ impl Check {
         self.say(part, outcome.map_or_else(|error| error, |()| works.to_owned()));
     }
 
-    /// What the library makes do without.
+    /// What the library can do without.
     fn kernel(&mut self) {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let window =
@@ -69,6 +68,10 @@ impl Check {
             }
             Err(error) => self.say("port range and connections", error),
         }
+        match claim() {
+            Ok(()) => self.say("claims", "taken by abstract Unix names"),
+            Err(error) => self.say("claims", format_args!("none: {error}; two programs may choose the same port")),
+        }
     }
 }
 
@@ -79,12 +82,9 @@ fn preloaded_from() -> Option<String> {
     Some(line[line.find('/')?..].to_owned())
 }
 
-fn claim() -> Result<(), String> {
+fn claim() -> io::Result<()> {
     let name = format!("ic_ports --check {}", std::process::id());
-    net::SocketAddr::from_abstract_name(name)
-        .and_then(|name| UnixDatagram::bind_addr(&name))
-        .map(drop)
-        .map_err(|error| format!("cannot be taken: {error}; two programs may choose the same port"))
+    UnixDatagram::bind_addr(&net::SocketAddr::from_abstract_name(name)?).map(drop)
 }
 
 fn tcp_socket() -> io::Result<Socket> {

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use ic_listener::Connection;
 use serde::Serialize;
 
-/// How many are told; the others are counted.
-const TOLD: usize = 10;
+/// How many are listed; the others are counted.
+const LISTED: usize = 10;
 
 /// In net/tcp_states.h.
 const TIME_WAIT: u8 = 6;
@@ -68,8 +68,8 @@ pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> 
         .map(|((address, port), connections)| Destination { address, port, connections })
         .collect();
     most.sort_by_key(|destination| (Reverse(destination.connections.all()), destination.address, destination.port));
-    let more = most.len().saturating_sub(TOLD);
-    most.truncate(TOLD);
+    let more = most.len().saturating_sub(LISTED);
+    most.truncate(LISTED);
     Ok(Destinations { most, more })
 }
 

@@ -31,7 +31,7 @@ pub fn text(survey: &Survey) -> String {
                 line(&format!("{count:10}  {kind}"));
             }
             if !census.complete {
-                line("            (there were more than half a second of CPU time sufficed for)");
+                line("            (and more, which half a second of CPU time was too short for)");
             }
         }
         Err(why) => line(&format!("who holds the ports cannot be seen: {why}")),

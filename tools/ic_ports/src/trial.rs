@@ -118,14 +118,18 @@ pub fn for_a_connection(source: Option<IpAddr>) -> Connection {
 
 pub fn for_a_connection_to(target: SocketAddr, source: Option<IpAddr>) -> Connection {
     let attempt = |connect: &dyn Fn(&Socket) -> io::Result<()>| {
-        let outcome = connecting_socket(&target)
-            .and_then(|socket| bind_without_port(&socket, source).and_then(|()| connect(&socket)));
-        let errno = outcome.as_ref().err().and_then(io::Error::raw_os_error);
-        match (outcome, errno) {
-            // Where the SYN was sent after all.
-            (Ok(()), _) | (_, Some(libc::ECONNREFUSED | libc::EINPROGRESS)) => Answer::Yes,
-            (_, Some(libc::EADDRNOTAVAIL)) => Answer::No { reason: "no port to connect from".to_owned() },
-            (Err(error), _) => Answer::Unknown { reason: error.to_string() },
+        let socket = match connecting_socket(&target).and_then(|socket| bind_without_port(socket, source)) {
+            Ok(socket) => socket,
+            Err(error) => return Answer::Unknown { reason: error.to_string() },
+        };
+        match connect(&socket) {
+            Ok(()) => Answer::Yes,
+            Err(error) => match error.raw_os_error() {
+                // The SYN was sent after all.
+                Some(libc::ECONNREFUSED | libc::EINPROGRESS) => Answer::Yes,
+                Some(libc::EADDRNOTAVAIL) => Answer::No { reason: "no port to connect from".to_owned() },
+                _ => Answer::Unknown { reason: error.to_string() },
+            },
         }
     };
     Connection {
@@ -137,8 +141,8 @@ pub fn for_a_connection_to(target: SocketAddr, source: Option<IpAddr>) -> Connec
     }
 }
 
-/// One that chooses its port and sends nothing. Where TCP Fast Open is switched off, the options are refused and connect()
-/// does send a SYN.
+/// One that chooses its port and sends nothing. Where TCP Fast Open is switched off, the options are refused and
+/// connect() does send a SYN.
 fn connecting_socket(target: &SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(*target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     let _ = system::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1);
@@ -149,10 +153,12 @@ fn connecting_socket(target: &SocketAddr) -> io::Result<Socket> {
 }
 
 /// Leaves the port to connect().
-fn bind_without_port(socket: &Socket, source: Option<IpAddr>) -> io::Result<()> {
-    let Some(source) = source else { return Ok(()) };
-    system::set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-    socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))
+fn bind_without_port(socket: Socket, source: Option<IpAddr>) -> io::Result<Socket> {
+    if let Some(source) = source {
+        system::set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;
+    }
+    Ok(socket)
 }
 
 /// The address that the kernel would connect from. A UDP socket asks without a packet.
@@ -173,8 +179,7 @@ pub fn left_towards(target: SocketAddr, source: IpAddr, usable: &[u16]) -> Left 
         // A window of one port: both its ends, in one number. Linux 6.3.
         let window = u32::from(port) << 16 | u32::from(port);
         system::set_option(&socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, window)?;
-        bind_without_port(&socket, Some(source))?;
-        connects_silently(&socket, target)
+        connects_silently(&bind_without_port(socket, Some(source))?, target)
     };
     let by_name = |port: u16| {
         // A connection of a socket to itself.
@@ -196,15 +201,14 @@ fn count_ports(usable: &[u16], mut is_left: impl FnMut(u16) -> io::Result<bool>)
     usable.iter().try_fold(0, |count, &port| is_left(port).ok().map(|left| count + u32::from(left)))
 }
 
-/// Whether connect() accepts the port.
+/// Whether connect() accepts the port. 0 from a socket that does not block says that the SYN was kept.
 ///
 /// # Errors
 ///
-/// That it says nothing about the port, or that it was not silent: no more ports must be tried.
+/// What says nothing about the port. EINPROGRESS is among it: the SYN was sent, so that no more ports must be tried.
 fn connects_silently(socket: &Socket, target: SocketAddr) -> io::Result<bool> {
     match socket.connect(&SockAddr::from(target)) {
-        Ok(()) if socket.peer_addr().is_err() => Ok(true),
-        Ok(()) => Err(io::ErrorKind::Unsupported.into()),
+        Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(false),
         Err(error) => Err(error),
     }

@@ -7,11 +7,13 @@
 
 #include <fcntl.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #include "backend.h"
 #include "cdb/cdbvars.h"
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
+#include "postmaster/postmaster.h"
 
 /* A local connection, which has no address to listen on. */
 static struct Port local_connection = {{{.ss_family = AF_UNIX}, 0}};
@@ -20,6 +22,8 @@ struct Port *MyProcPort = &local_connection;
 char	   *interconnect_address = NULL;
 GpRoleValue Gp_role = GP_ROLE_EXECUTE;
 volatile bool InterruptPending = false;
+volatile bool QueryCancelPending = false;
+volatile bool ProcDiePending = false;
 volatile int InterruptHoldoffCount = 0;
 jmp_buf		exception_stack;
 
@@ -40,7 +44,40 @@ pg_set_noblock(int sock)
 	return flags >= 0 && fcntl(sock, F_SETFL, flags | O_NONBLOCK) == 0;
 }
 
-/* A test need not wait: what would happen meanwhile does. */
+pthread_t	main_tid;
+
+__attribute__((constructor))
+static void
+know_main_thread(void)
+{
+	main_tid = pthread_self();
+}
+
+TimestampTz statement_start = 1;
+bool		normal_processing = true;
+bool		ClientAuthInProgress = false;
+
+TimestampTz
+GetCurrentStatementStartTimestamp(void)
+{
+	return statement_start;
+}
+
+bool
+IsNormalProcessingMode(void)
+{
+	return normal_processing;
+}
+
+void
+ProcessInterrupts(void)
+{
+	if (InterruptHoldoffCount != 0 || !(QueryCancelPending || ProcDiePending))
+		return;
+	puts("ERROR: canceling statement due to user request");
+	longjmp(exception_stack, 1);
+}
+
 void		(*while_waiting) (void) = NULL;
 long		microseconds_waited = 0;
 
@@ -48,9 +85,17 @@ void
 pg_usleep(long microsec)
 {
 	microseconds_waited += microsec;
+	usleep(microsec);
 	if (while_waiting != NULL)
 		while_waiting();
 	errno = 0;
+}
+
+/* glibc has it from 2.38 on. */
+size_t
+strlcpy(char *dst, const char *src, size_t siz)
+{
+	return snprintf(dst, siz, "%s", src);
 }
 
 /* As elog.c does: the errno for %m is the one of now. */
@@ -72,11 +117,7 @@ errfinish(int dummy,...)
 		   message, detail, hint, code);
 	if (report_level >= ERROR)
 		longjmp(exception_stack, 1);
-	if (InterruptPending && InterruptHoldoffCount == 0)
-	{
-		puts("interrupted: a jump");
-		longjmp(exception_stack, 1);
-	}
+	CHECK_FOR_INTERRUPTS();
 	errno = 0;
 }
 

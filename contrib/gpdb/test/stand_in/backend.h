@@ -7,11 +7,16 @@
 
 #include <setjmp.h>
 
+#include "access/xact.h"
+
 /* Where ereport(ERROR) jumps to, and an interrupt that is not held off. */
 extern jmp_buf exception_stack;
 
-/* What happens while pg_usleep() waits, and for how long that was asked. */
+/* What happens when pg_usleep() has waited, and for how long that was asked. */
 extern void (*while_waiting) (void);
 extern long microseconds_waited;
+
+extern TimestampTz statement_start;
+extern bool normal_processing;
 
 #endif							/* BACKEND_H */

@@ -17,8 +17,15 @@
 
 typedef uint16_t uint16;
 typedef int32_t int32;
+typedef int64_t int64;
+
+#define INT64CONST(x) (x##L)
+#define Min(x, y) ((x) < (y) ? (x) : (y))
+#define Max(x, y) ((x) > (y) ? (x) : (y))
+#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
 extern bool pg_set_noblock(int sock);
+extern size_t strlcpy(char *dst, const char *src, size_t siz);
 extern void pg_usleep(long microsec);
 
 #endif							/* C_H */

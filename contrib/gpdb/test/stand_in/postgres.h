@@ -9,6 +9,12 @@
 #include "c.h"
 #include "utils/errcodes.h"
 
+#include <pthread.h>
+
+extern pthread_t main_tid;
+
+#define mainthread() ((unsigned long) main_tid)
+
 #define LOG 15
 #define ERROR 20
 
