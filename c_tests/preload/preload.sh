@@ -206,7 +206,7 @@ check_with python3 "a port that the program chose is not waited for" is_on_full_
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
 built=" $(${MAKE:-make} --no-print-directory programs) "
-for program in conformance exclusive port_choice options addresses
+for program in contract port_choice options
 do
 	promises="the promises of the library, in a program that has it: $program"
 	if [[ $built == *" $program "* ]]
