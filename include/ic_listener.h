@@ -78,7 +78,7 @@ typedef enum IcListenerPortOrigin
     IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL = 3,
     // ic_listener_bind() has found that there are ports to share. ic_listener_listen(), ic_listener_connect() or
     // ic_listener_getsockname() will choose one.
-    IC_LISTENER_PORT_ORIGIN_LATER = 4,
+    IC_LISTENER_PORT_ORIGIN_DEFERRED = 4,
 } IcListenerPortOrigin;
 
 // Where a census comes from.

@@ -99,7 +99,7 @@ impl Options {
     /// # }
     /// ```
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
-        opened(|attempts| self.win_tcp(attempts))
+        opened(|attempts| self.open_tcp_socket(attempts))
     }
 
     /// Opens a UDP socket.
@@ -111,15 +111,15 @@ impl Options {
     ///
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
-        opened(|attempts| self.win_udp(attempts))
+        opened(|attempts| self.open_udp_socket(attempts))
     }
 
-    pub(crate) fn win_tcp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
         let (address, named) = self.checked()?;
         listener::tcp_listener(address, named, self.backlog, attempts)
     }
 
-    pub(crate) fn win_udp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
         let (address, named) = self.checked()?;
         listener::udp_socket(address, named, attempts)
     }

@@ -227,7 +227,7 @@ impl LatencyPanel<'_> {
             let p99 = move |result: &Figures| result.p99_us.filter(|_| look.to_p99);
             self.of(look).flat_map(move |(_, result)| [Some(result.p50_us), p99(result)])
         });
-        let (least, most) = shown.flatten().fold((1.0, 900.0), |(least, most), us| (us.min(least), us.max(most)));
+        let (least, most) = shown.flatten().fold((10.0, 900.0), |(least, most), us| (us.min(least), us.max(most)));
         10f64.powf(least.log10().floor())..most * 1.25
     }
 

@@ -100,7 +100,7 @@ const TABLES: [Table; 4] = [
 /// What comes between the marks of that name: of a table and a condition, or of a thing of its own.
 fn text(run: &Run, name: &str) -> Option<String> {
     match name {
-        "machine" => return Some(format!("{}.\n", machine(run))),
+        "machine" => return Some(conditions(run)),
         "others" => return Some(others(run)),
         _ => {}
     }
@@ -181,11 +181,21 @@ fn slower(run: &Run, condition: Condition) -> String {
     text
 }
 
-/// Without what a distribution appends.
+/// The kernel without what a distribution appends.
 pub fn machine(run: &Run) -> String {
     let kernel = run.kernel.split('-').next().unwrap_or(&run.kernel);
     let short = if run.quick { ", a short run" } else { "" };
-    format!("Linux {kernel}, {}, {} CPUs, largest cache {} MiB{short}", run.cpu, run.cpus, run.walked_bytes >> 20)
+    format!("Linux {kernel}, {}, {} CPUs{short}", run.cpu, run.cpus)
+}
+
+fn conditions(run: &Run) -> String {
+    format!(
+        "{}; p50 / p99 in \u{b5}s, p99 of 400 calls and more.\n\
+        Cold: right before each call comes a walk over {} MiB, as much as the largest cache holds, as in a backend that\n\
+        has just run a query. Warm: right before each call comes another call of the same function.\n",
+        machine(run),
+        run.walked_bytes >> 20
+    )
 }
 
 pub fn print(run: &Run) {
@@ -268,7 +278,7 @@ mod tests {
         let run = Run::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("results")).unwrap();
         let document = "one\n<!-- ffi_bench machine -->\nold\n<!-- end -->\ntwo\n";
         let new = pasted(&run, document).unwrap();
-        assert_eq!(new, document.replace("old", &format!("{}.", machine(&run))));
+        assert_eq!(new, document.replace("old\n", &conditions(&run)));
         assert_eq!(pasted(&run, &new).unwrap(), new);
         assert!(pasted(&run, "<!-- ffi_bench machine -->").is_err());
         assert!(pasted(&run, "<!-- ffi_bench no such -->\n<!-- end -->").is_err());

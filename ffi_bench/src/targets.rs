@@ -21,14 +21,14 @@ enum Finding {
 }
 
 /// So many calls of each side it takes for a ratio of medians, and of means.
-const ENOUGH_FOR_P50: u64 = 100;
+const ENOUGH: u64 = 50;
 
 /// None where there are too few calls.
 type Measure = fn(&Figures) -> Option<f64>;
 
-const P50: Measure = |one| (one.calls >= ENOUGH_FOR_P50).then_some(one.p50_us);
+const P50: Measure = |one| (one.calls >= ENOUGH).then_some(one.p50_us);
 const P99: Measure = |one| one.p99_us;
-const MEAN: Measure = |one| (one.calls >= ENOUGH_FOR_P50).then_some(one.mean_us);
+const MEAN: Measure = |one| (one.calls >= ENOUGH).then_some(one.mean_us);
 
 /// Case, condition, whose and what is at most so many times whose.
 type Ratio = (&'static str, Condition, &'static str, (&'static str, Measure), f64, &'static str);

@@ -89,7 +89,7 @@ pub unsafe extern "C" fn ic_listener_open_tcp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options, attempts| options.win_tcp(attempts)) }
+    unsafe { open(options, port, fd, report, |options, attempts| options.open_tcp_socket(attempts)) }
 }
 
 /// Opens a UDP socket that is alone on its port, for the UDP interconnect. It is non-blocking and close-on-exec. It
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn ic_listener_open_udp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options, attempts| options.win_udp(attempts)) }
+    unsafe { open(options, port, fd, report, |options, attempts| options.open_udp_socket(attempts)) }
 }
 
 /// bind(2) for your own socket: same arguments, same return value, same errno. It does more for a TCP socket of AF_INET
