@@ -353,6 +353,7 @@ fn duration(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::DIRECTORY;
 
     const WHITE_PAGE: RGBColor = RGBColor(0xff, 0xff, 0xff);
     /// As GitHub has it.
@@ -411,8 +412,8 @@ mod tests {
     /// After a measurement, or a change of how they are drawn, `make draw`.
     #[test]
     fn the_pictures_show_the_results_beside_them() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        let pictures = pictures(&Run::read(&directory).unwrap()).unwrap();
+        let directory = Path::new(DIRECTORY);
+        let pictures = pictures(&Run::read(directory).unwrap()).unwrap();
         assert_eq!(pictures.len(), 2);
         for (name, svg) in pictures {
             // What the back end wrote is what with_dashes() looks for.

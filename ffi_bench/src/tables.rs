@@ -252,6 +252,7 @@ pub fn with_commas(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::DIRECTORY;
 
     #[test]
     fn figures_read_as_they_should() {
@@ -265,17 +266,17 @@ mod tests {
     /// After a measurement, `make draw`.
     #[test]
     fn the_documents_say_what_the_results_say() {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let run = Run::read(&here.join("results")).unwrap();
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let run = Run::read(Path::new(DIRECTORY)).unwrap();
         for file in ["README.md", "docs/why.md"] {
-            let document = fs::read_to_string(here.join("..").join(file)).unwrap();
+            let document = fs::read_to_string(top.join(file)).unwrap();
             assert!(pasted(&run, &document).unwrap() == document, "{file} is not what the results say: make draw");
         }
     }
 
     #[test]
     fn tables_go_between_their_marks() {
-        let run = Run::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("results")).unwrap();
+        let run = Run::read(Path::new(DIRECTORY)).unwrap();
         let document = "one\n<!-- ffi_bench machine -->\nold\n<!-- end -->\ntwo\n";
         let new = pasted(&run, document).unwrap();
         assert_eq!(new, document.replace("old\n", &conditions(&run)));
