@@ -341,7 +341,7 @@ fn head(root: &Area<'_>, page: Page, title: &str, lines: &[&str]) -> Drawn<()> {
 }
 
 /// In the unit and to the place that a reader compares by.
-fn duration(us: f64) -> String {
+pub fn duration(us: f64) -> String {
     match us {
         _ if us < 9.95 => format!("{us:.1} \u{b5}s").replace(".0 ", " "),
         _ if us < 999.5 => format!("{us:.0} \u{b5}s"),
