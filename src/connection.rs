@@ -155,9 +155,13 @@ impl<'a> PortSearch<'a> {
             return Ok(Found::Nothing);
         };
         // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
-        let listed = self.list(self.source.is_ipv4(), &mut connected, &mut in_time_wait).unwrap_or(0);
-        if self.destination.ip().to_canonical().is_ipv4() && self.ports.usable() > listed + FEW {
-            let _ = self.list(!self.source.is_ipv4(), &mut connected, &mut in_time_wait);
+        let of_ipv4 = self.source.is_ipv4();
+        let mut left = self.ports.usable();
+        if left > FEW || self.inet_diag.is_none() {
+            left -= self.list(of_ipv4, &mut connected, &mut in_time_wait).unwrap_or(0).min(left);
+            if left > FEW && self.destination.ip().to_canonical().is_ipv4() {
+                let _ = self.list(!of_ipv4, &mut connected, &mut in_time_wait);
+            }
         }
 
         let mut claim = Claim::Unavailable;
@@ -166,6 +170,14 @@ impl<'a> PortSearch<'a> {
         let won = sweep(&self.ports, order.clone(), attempts, |port, heeds_claims| {
             if connected.contains(port) || in_time_wait.contains(port) {
                 return Ok(Answer::Connected);
+            }
+            // That costs less than a socket of our own, which a port that is not refused spends.
+            let refused = if left <= FEW { self.refusal_of(port, false) } else { None };
+            if let Some(refused) = refused {
+                if self.in_time_wait.get() == Some(port) {
+                    in_time_wait.insert(port);
+                }
+                return Ok(refused);
             }
             let mut answer = probe.ask_for(port)?;
             if answer == Answer::Ours {
