@@ -37,7 +37,7 @@ use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
 use crate::port_range::{PortSet, Ports, timestamps_are_on};
 use crate::strategy::{ANY_PORT, SMALL_RANGE, bind, sweep};
-use crate::sys::{self, Pages};
+use crate::sys::{self, Pages, SO_BINDTOIFINDEX};
 
 /// How many ports are asked about before the whole range is looked at.
 const QUESTIONS: usize = 16;
@@ -155,9 +155,13 @@ impl<'a> PortSearch<'a> {
             return Ok(Found::Nothing);
         };
         // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
-        let listed = self.list(self.source.is_ipv4(), &mut connected, &mut in_time_wait).unwrap_or(0);
-        if self.destination.ip().to_canonical().is_ipv4() && self.ports.usable() > listed + FEW {
-            let _ = self.list(!self.source.is_ipv4(), &mut connected, &mut in_time_wait);
+        let of_ipv4 = self.source.is_ipv4();
+        let mut left = self.ports.usable();
+        if left > FEW || self.inet_diag.is_none() {
+            left -= self.list(of_ipv4, &mut connected, &mut in_time_wait).unwrap_or(0).min(left);
+            if left > FEW && self.destination.ip().to_canonical().is_ipv4() {
+                let _ = self.list(!of_ipv4, &mut connected, &mut in_time_wait);
+            }
         }
 
         let mut claim = Claim::Unavailable;
@@ -166,6 +170,14 @@ impl<'a> PortSearch<'a> {
         let won = sweep(&self.ports, order.clone(), attempts, |port, heeds_claims| {
             if connected.contains(port) || in_time_wait.contains(port) {
                 return Ok(Answer::Connected);
+            }
+            // That costs less than a socket of our own, which a port that is not refused spends.
+            let refused = if left <= FEW { self.refusal_of(port, false) } else { None };
+            if let Some(refused) = refused {
+                if self.in_time_wait.get() == Some(port) {
+                    in_time_wait.insert(port);
+                }
+                return Ok(refused);
             }
             let mut answer = probe.ask_for(port)?;
             if answer == Answer::Ours {
@@ -295,14 +307,14 @@ fn where_it_goes(mut destination: SocketAddr, source: SocketAddr) -> SocketAddr 
     destination
 }
 
-/// The interface of a socket that is bound to one, or of a link-local destination, to which connect() binds it.
+/// The interface of a socket that is bound to one (seen since Linux 5.1), or of a link-local destination, to which
+/// connect() binds it.
 fn interface_of(socket: BorrowedFd<'_>, destination: SocketAddr) -> u32 {
-    let by_name = sys::device(socket)
-        .and_then(|name| std::ffi::CStr::from_bytes_until_nul(&name).ok().and_then(sys::interface_index));
-    match (by_name, destination) {
-        (Some(index), _) => index,
-        (None, SocketAddr::V6(destination)) if destination.ip().is_unicast_link_local() => destination.scope_id(),
-        _ => 0,
+    match (sys::get_option(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX), destination) {
+        (Ok(0) | Err(_), SocketAddr::V6(destination)) if destination.ip().is_unicast_link_local() => {
+            destination.scope_id()
+        }
+        (index, _) => index.unwrap_or(0),
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) const SMALL_RANGE: u32 = 64;
 const LOST_PICKS: u32 = 16;
 
 /// How often the CPU is left to others that hold a claim, sched_yield(2), before it is asked for again.
-const YIELDS: u32 = 16;
+const YIELDS: u32 = 4;
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range; its port, and where that came from.
 pub(crate) fn open_listener(

@@ -176,6 +176,24 @@ TEST_IN_NETNS(epoll_hears_of_what_it_was_told_before)
 	}
 }
 
+TEST_IN_NETNS(a_socket_is_bound_once)
+{
+	skip_without_ipv6();
+	full_host();
+	for_each_address(address)
+	{
+		int			fd = stream_socket(address);
+
+		now_doing("%s", address);
+		expect_equal(plain_bind(fd, address, 0), 0);
+		expect_equal(plain_bind(fd, address, 0), EINVAL);
+		expect_equal(plain_bind(fd, address, SERVER + 1), EINVAL);
+		expect(listen(fd, 5) == 0);
+		expect_equal(plain_bind(fd, address, 0), EINVAL);
+		expect_equal(plain_connect(fd, server_for(address), SERVER), EISCONN);
+	}
+}
+
 /* A program may have published it. */
 TEST_IN_NETNS(a_port_that_getsockname_has_shown_stays)
 {
@@ -555,6 +573,7 @@ main(void)
 	return run_all(test(the_library_is_preloaded),
 				   test(a_socket_of_another_namespace_has_the_kernels_answer),
 				   test(epoll_hears_of_what_it_was_told_before),
+				   test(a_socket_is_bound_once),
 				   test(a_port_that_getsockname_has_shown_stays),
 				   test(a_socket_keeps_its_options),
 				   test(a_connection_that_finds_a_port_makes_no_other_calls),
