@@ -432,6 +432,7 @@ run(const char *name)
 		else if (strcmp(name, "full-notified") == 0)
 		{
 			while_waiting = notify;
+			while_logging = cancel_query;
 			connect_libpq("libpq", startConnection, SEGMENT);
 			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
 			printf("interrupts held off: %d\n", InterruptHoldoffCount);
