@@ -401,9 +401,9 @@ run(const char *name)
 			connect_libpq("PQcancel", cancelConnection, SEGMENT);
 		else if (strcmp(name, "full-statement") == 0)
 		{
-			wait_in_full_range(2.1 + LOAD, 0.1);
+			wait_in_full_range(2.1 + LOAD, 0.08);
 			statement_start++;
-			wait_in_full_range(2.1 + LOAD, 0.1);
+			wait_in_full_range(2.1 + LOAD, 0.08);
 		}
 		else if (strcmp(name, "full-threads") == 0)
 		{
