@@ -26,6 +26,7 @@ include tools/preload/preload.mk
 include tools/ic_ports/ic_ports.mk
 include ffi_bench/bench.mk
 include c_tests/kernel/kernels.mk
+include contrib/packages.mk
 
 help:
 	@sed -n 's/^# make/make/p' Makefile | expand -t 8

@@ -19,7 +19,7 @@ PANICKING_LIB = target/panicking/libpanicking.a
 
 # Listed here, so that a user who only installs needs no Cargo.
 CRATE_SOURCES = $(wildcard src/*.rs src/*/*.rs) build.rs Cargo.toml
-SOURCES = $(CRATE_SOURCES) $(addprefix c_library/,lib.rs Cargo.toml Cargo.lock library.mk hide_symbols.sh)
+SOURCES = $(CRATE_SOURCES) $(addprefix c_library/,Cargo.toml Cargo.lock library.mk hide_symbols.sh)
 
 CARGO ?= cargo
 
@@ -63,21 +63,22 @@ fi
 endef
 
 # For the shell: what `make` installs is built for $$rust_target, which is named because a configuration might name
-# another. The paths that a panic's message prints are those in this tree, whatever directory it is in.
-# $(call FOR_CARGO,FURTHER OPTIONS OF RUSTC)
+# another. The paths that a panic's message prints are those in this tree, whatever directory it is in. Cargo would warn
+# of make's jobserver, which it cannot reach.
 define FOR_CARGO
 rust_target=$(or $(RUST_TARGET),$$("$${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')) && \
 CARGO_ENCODED_RUSTFLAGS=$$({ printf '%s' "$${CARGO_ENCODED_RUSTFLAGS-$$RUSTFLAGS}" | tr -s ' ' '\037'; printf '\037%s' \
-	"--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" "--remap-path-prefix=$(CURDIR)/=" $(1); } | \
-	sed 's/^\x1f//') && export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0
+	"--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" "--remap-path-prefix=$(CURDIR)/=" --remap-path-prefix=../src=src; } | \
+	sed 's/^\x1f//') && export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0 && unset MAKEFLAGS
 endef
 
 # $(call ONE_OBJECT,DIRECTORY,FURTHER OPTIONS OF RUSTC)
 define ONE_OBJECT
 @echo 'building $@'
-@$(call FOR_CARGO,$(2)) && \
-mkdir -p $(@D) && made=$(1)/$$rust_target/c-library/libic_listener_c.a && \
-$(CARGO) build --locked --manifest-path c_library/Cargo.toml --profile c-library --target-dir $(1) --target $$rust_target && \
+@$(FOR_CARGO) && \
+mkdir -p $(@D) && made=$(1)/$$rust_target/c-library/libic_listener.a && \
+$(CARGO) rustc --locked --manifest-path c_library/Cargo.toml --profile c-library --target-dir $(1) --target $$rust_target \
+	-- $(2) && \
 LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' c_library/hide_symbols.sh "$$made" $@ && rm -f "$$made"
 endef
 

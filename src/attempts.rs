@@ -42,7 +42,7 @@ pub enum PortOrigin {
     PickedByKernel = 3,
     /// ic_listener_bind() has found that there are ports to share. ic_listener_listen(), ic_listener_connect() or
     /// ic_listener_getsockname() will choose one.
-    Later = 4,
+    Deferred = 4,
 }
 
 /// What a port is wanted for.
@@ -156,6 +156,16 @@ impl Attempts {
     /// Another socket listened first, on a port that was counted before.
     pub(crate) fn lost_again(&mut self) {
         self.listens_lost += 1;
+    }
+
+    /// A port that was thought to be won has a connection to this destination.
+    pub(crate) fn is_connected_after_all(&mut self) {
+        self.connections_taken += 1;
+    }
+
+    /// A connection in TIME_WAIT, which was counted, was taken over.
+    pub(crate) fn took_over(&mut self) {
+        self.connections_taken -= 1;
     }
 
     /// Whether privilege is all that was missing.

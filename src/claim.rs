@@ -2,19 +2,21 @@
 //!
 //! Two callers can find the same port at the same moment. A Unix datagram socket that is bound to an abstract name is a
 //! lock between them: it exists in one network namespace, as the port does, is taken or refused at once, and ends with
-//! its descriptor, also when the process is killed. unix(7). It takes 3.3 µs (Linux 6.18).
+//! the last copy of its descriptor, also when the process is killed. unix(7). It takes 3.3 µs (Linux 6.18).
 
 use std::ffi::OsStr;
-use std::fmt::{Arguments, Write};
+use std::fmt::Arguments;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::text::Text;
+
 /// The right to name a port, until it is dropped.
 pub(crate) enum Claim {
-    Held(OwnedFd),
+    Held(#[expect(dead_code, reason = "to be dropped is all it does")] OwnedFd),
     /// Another caller has it.
     Refused,
     /// There are no claims here: no descriptor is left, or a policy refuses AF_UNIX or the name. A claim must not cost
@@ -35,14 +37,9 @@ impl Claim {
     }
 
     fn on(name: Arguments<'_>) -> Self {
-        let mut text = Text { bytes: [0; NAME_SIZE], length: 0 };
-        let taken = text
-            .write_fmt(name)
-            .map_err(|_| None)
-            .and_then(|()| bind(&text.bytes[..text.length]).map_err(|error| error.raw_os_error()));
-        match taken {
+        match bind(Text::<NAME_SIZE>::of(name).as_bytes()) {
             Ok(socket) => Self::Held(socket.into()),
-            Err(Some(libc::EADDRINUSE)) => Self::Refused,
+            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Self::Refused,
             Err(_) => Self::Unavailable,
         }
     }
@@ -56,20 +53,6 @@ fn bind(name: &[u8]) -> std::io::Result<Socket> {
 
 /// The longest name that an address takes: two IPv6 addresses with their ports need 104 bytes.
 const NAME_SIZE: usize = 108;
-
-struct Text {
-    bytes: [u8; NAME_SIZE],
-    length: usize,
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.length + text.len();
-        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

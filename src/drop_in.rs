@@ -4,7 +4,7 @@
 //!
 //! bind() to port 0 on a full range does not know yet what the port is for. A shared port that suits a connection may
 //! not suit a listener, and a shared port that is not listened on at once can be lost. So bind() then binds the address
-//! and chooses the port **later**: listen() claims one, binds it and listens; connect() asks for its destination;
+//! and **defers** the port: listen() claims one, binds it and listens; connect() asks for its destination;
 //! getsockname(), which has to show a port, chooses as for a listener. IP_BIND_ADDRESS_NO_PORT (Linux 4.2) is how an
 //! address is bound without a port.
 //!
@@ -20,15 +20,15 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::attempts::{Answer, Purpose};
 use crate::claim::Claim;
-use crate::connection::{Found, Search};
+use crate::connection::{Found, PortSearch};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms, window};
 use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::strategy::{
-    self, FIRST_SEARCH, PICK, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
+    self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
     sweep, window_of,
 };
-use crate::sys::{self, IP_LOCAL_PORT_RANGE};
+use crate::sys::{self, IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX};
 use crate::{Attempts, DEFAULT_BACKLOG, Error, PortOrigin};
 
 /// How many ports a connect() looks at whose predecessor found none. The kernel passes over a port that was bound in
@@ -47,9 +47,9 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
-/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none, but
-/// one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other address,
-/// family or socket is bind(2)'s.
+/// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none,
+/// but one can be shared, it succeeds, and [`listen`], [`connect`] or [`local_addr`] chooses the port. Any other
+/// address, family or socket is bind(2)'s.
 ///
 /// # Errors
 ///
@@ -90,8 +90,8 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
     timed(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
-/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no port
-/// to connect from, one is named from which there is no connection to this destination.
+/// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
+/// port to connect from, one is named from which there is no connection to this destination.
 ///
 /// # Errors
 ///
@@ -108,7 +108,8 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
 /// # }
 /// ```
 pub fn connect(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> {
-    timed(|attempts| connect_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+    let to = SockAddr::from(*address);
+    timed(|attempts| connect_fd(socket.as_fd(), &|| SockRef::from(socket).connect(&to), &|| Some(to.clone()), attempts))
 }
 
 /// getsockname(2) for your own socket. It chooses the port if [`bind`] has not; from then on the socket listens.
@@ -148,15 +149,17 @@ pub(crate) fn bind_fd(
     let reference = SockRef::from(&socket);
     let is_its_family = || reference.domain().is_ok_and(|domain| domain == address.domain());
     let wanted = address.as_socket().filter(|_| is_tcp(socket) && is_its_family());
-    if wanted.is_some() && is_late(socket) {
+    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
+    let Some(wanted) = wanted.filter(|_| !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT)) else {
+        return without_help(Step::Bind, reference.bind(address));
+    };
+    if is_deferred(socket) {
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
-    let no_port_is_wanted = || is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-    let Some(wanted) = wanted.filter(|wanted| wanted.port() == PICK && !no_port_is_wanted()) else {
+    if wanted.port() != ANY_PORT {
         return without_help(Step::Bind, reference.bind(address));
-    };
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
     let reuse = reference.reuse_address().unwrap_or(false);
@@ -164,26 +167,26 @@ pub(crate) fn bind_fd(
         let _ = allow_reuse(&reference, false);
     }
     let own_window = OwnWindow::of(socket);
-    let outcome = find_port(socket, wanted, own_window, attempts);
+    let found = find_port(socket, wanted, own_window, attempts);
     own_window.restore(socket);
     if reuse {
         let _ = allow_reuse(&reference, true);
     }
-    outcome
+    match found? {
+        Some(origin) => Ok(origin),
+        // As the caller made the socket.
+        None => without_help(Step::Bind, reference.bind(address)),
+    }
 }
 
-/// A free port; or none, when one can be shared later.
+/// A free port; or none, when one can be shared later. None where the system call is to answer.
 fn find_port(
     socket: BorrowedFd<'_>,
     address: SocketAddr,
     own_window: OwnWindow,
     attempts: &mut Attempts,
-) -> Result<PortOrigin, Failure> {
+) -> Result<Option<PortOrigin>, Failure> {
     let reference = SockRef::from(&socket);
-    let system_call = || {
-        own_window.restore(socket);
-        without_help(Step::Bind, reference.bind(&SockAddr::from(address)))
-    };
     let mut randoms = Randoms::for_this_call();
     let mut search = |range: Range, widths: &[u32], attempts: &mut Attempts| {
         for &width in widths {
@@ -196,74 +199,74 @@ fn find_port(
         Ok(strategy::Search::Taken)
     };
 
-    // The kernel's search is short in a window of the caller's.
     let mut searched = strategy::Search::Impossible;
-    if own_window.is_set() {
-        match strategy::bind(&reference, address, PICK)? {
-            Answer::Ours => return Ok(PortOrigin::Free),
-            Answer::Forbidden => return system_call(),
-            _ => {}
-        }
-    } else {
+    if !own_window.is_set() {
         searched = strategy::Search::Taken;
-        if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > SMALL_RANGE) {
+        if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
             searched = search(range, &[1], attempts)?;
         }
         if let (strategy::Search::Taken, Ok(range)) = (&searched, port_range::known_host_range()) {
             searched = search(range, if range.span() > SMALL_RANGE { &FIRST_SEARCH } else { &[1] }, attempts)?;
         }
-        if let strategy::Search::Found(_) = searched {
-            return Ok(PortOrigin::Free);
+    }
+    if searched == strategy::Search::Impossible {
+        // The kernel's own search: in the caller's window, or where it knows no windows.
+        match reference.bind(&SockAddr::from(address)) {
+            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
+            outcome => return without_help(Step::Bind, outcome).and(Ok(Some(PortOrigin::Free))),
         }
+    }
+    if let strategy::Search::Found(_) = searched {
+        return Ok(Some(PortOrigin::Free));
     }
 
     let mut probe = Probe::new(socket, address);
     if !probe.can_tell() {
-        return system_call();
+        return Ok(None);
     }
     let ports = match own_window.ports() {
         Ok(ports) => ports,
         Err(unreadable) => {
             attempts.cannot_read(unreadable);
-            return system_call();
+            return Ok(None);
         }
     };
     if searched == strategy::Search::Taken && ports.range().span() > SMALL_RANGE {
         if let strategy::Search::Found(_) = search(ports.range(), &WIDER_SEARCH, attempts)? {
-            return Ok(PortOrigin::Free);
+            return Ok(Some(PortOrigin::Free));
         }
     }
     randoms.differ_by_process();
-    let order = PortOrder::new(&ports, &mut randoms);
-    let found = sweep(&ports, order, attempts, |port, _| probe.ask_for(port))?;
-    let Some(port) = found else {
-        return if attempts.forbidden() > 0 { system_call() } else { Err(no_port(attempts)) };
+    attempts.begin_pass(&ports);
+    let mut shareable = None;
+    for port in PortOrder::new(&ports, &mut randoms) {
+        let answer = probe.ask_for(port)?;
+        attempts.count(answer);
+        if answer == Answer::Ours {
+            shareable = Some(port);
+            break;
+        }
+    }
+    let Some(port) = shareable else {
+        return if attempts.forbidden() > 0 { Ok(None) } else { Err(no_port(attempts)) };
     };
     // It may be free after all.
-    let alone = match search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
-        strategy::Search::Found(_) => true,
-        strategy::Search::Taken => false,
-        strategy::Search::Impossible => strategy::bind(&reference, address, port)? == Answer::Ours,
-    };
-    if alone {
-        return Ok(PortOrigin::Free);
+    if let strategy::Search::Found(_) = search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
+        return Ok(Some(PortOrigin::Free));
     }
-    if !choose_later(socket, address)? {
-        return system_call();
-    }
-    Ok(PortOrigin::Later)
+    Ok(defer_port(socket, address)?.then_some(PortOrigin::Deferred))
 }
 
 /// Binds the address without a port. False where the kernel cannot do that, before Linux 4.2.
-fn choose_later(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failure> {
-    if !set_late(socket, true) || !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
-        set_late(socket, false);
+fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failure> {
+    if !set_deferred(socket, true) || !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
+        set_deferred(socket, false);
         return Ok(false);
     }
     let outcome = SockRef::from(&socket).bind(&SockAddr::from(address));
     set(socket, libc::IP_BIND_ADDRESS_NO_PORT, false);
     if outcome.is_err() {
-        set_late(socket, false);
+        set_deferred(socket, false);
     }
     outcome.map(|()| true).map_err(|error| Failure::refused(Step::Bind, error))
 }
@@ -271,11 +274,11 @@ fn choose_later(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Fai
 /// listen(2), and SO_REUSEADDR. Chooses the port of a socket that has none.
 pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
-    let late = is_tcp(socket) && is_late(socket);
+    let deferred = is_tcp(socket) && is_deferred(socket);
     let has_port = || picked_port(&reference).is_ok();
-    if late && !has_port() {
+    if deferred && !has_port() {
         if let Some(origin) = choose_and_listen(socket, backlog, attempts)? {
-            set_late(socket, false);
+            set_deferred(socket, false);
             return Ok(origin);
         }
     }
@@ -284,8 +287,8 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
         Ok(_) if is_tcp(socket) => {
             // The socket listens. It is of use also where a sandbox refuses the option.
             let _ = allow_reuse(&reference, true);
-            if late {
-                set_late(socket, false);
+            if deferred {
+                set_deferred(socket, false);
             }
         }
         Err(ref failure) if failure.errno() == libc::EADDRINUSE && is_tcp(socket) && !has_port() => {
@@ -300,7 +303,7 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
 
 /// Chooses the port of a socket that bind() has left without one, as for a listener.
 pub(crate) fn choose_for_getsockname(socket: BorrowedFd<'_>) {
-    if is_late(socket) && is_tcp(socket) && picked_port(&SockRef::from(&socket)).is_err() {
+    if is_deferred(socket) && is_tcp(socket) && picked_port(&SockRef::from(&socket)).is_err() {
         // Where no port can be had any more, listen() will say so.
         let _ = choose_and_listen(socket, DEFAULT_BACKLOG, &mut Attempts::default());
     }
@@ -317,7 +320,7 @@ fn choose_and_listen(
     let Some(mut address) = reference.local_addr().ok().and_then(|address| address.as_socket()) else {
         return Ok(None);
     };
-    address.set_port(PICK);
+    address.set_port(ANY_PORT);
     *attempts = Attempts::on(Purpose::Listen, &address);
     let mut probe = Probe::new(socket, address);
     if probe.is_foreign {
@@ -330,15 +333,13 @@ fn choose_and_listen(
             return Ok(None);
         }
     };
-    allow_reuse(&reference, true)?;
+    if allow_reuse(&reference, true).is_err() {
+        return Ok(None);
+    }
     let mut randoms = Randoms::for_this_call();
     randoms.differ_by_process();
     let order = PortOrder::new(&ports, &mut randoms);
-    let mut lost = false;
     let won = sweep(&ports, order, attempts, |port, heeds_claims| {
-        if lost {
-            return Ok(Answer::Lost);
-        }
         let answer = probe.ask_for(port)?;
         if answer != Answer::Ours {
             return Ok(answer);
@@ -352,95 +353,104 @@ fn choose_and_listen(
             return Ok(answer);
         }
         // Without a claim between them, another program can listen first. Then this socket is spent.
-        lost = !strategy::listen(&reference, backlog)?;
-        Ok(if lost { Answer::Lost } else { Answer::Ours })
-    })?;
-    if won.is_none() { Err(no_port(attempts)) } else { Ok(Some(PortOrigin::Reused)) }
+        reference.listen(backlog).map_err(|error| Failure::refused(Step::Listen, error))?;
+        Ok(Answer::Ours)
+    });
+    match won {
+        Ok(Some(_)) => Ok(Some(PortOrigin::Reused)),
+        Ok(None) => Err(no_port(attempts)),
+        Err(failure) if failure.step() == Step::Listen => Err(failure),
+        // Where bind() is refused for a reason of its own, listen(2) has the answer.
+        Err(_) => Ok(None),
+    }
 }
 
-/// connect(2), with SO_REUSEADDR. Where it finds no port, one is named for it.
+/// connect(2), with SO_REUSEADDR. Where it finds no port, one is named for it. The address is looked at only then: what
+/// is wrong with it, the kernel says.
 pub(crate) fn connect_fd(
     socket: BorrowedFd<'_>,
-    address: &SockAddr,
+    system_call: &dyn Fn() -> io::Result<()>,
+    address: &dyn Fn() -> Option<SockAddr>,
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
-    let reference = SockRef::from(&socket);
-    let system_call = || without_help(Step::Connect, reference.connect(address));
-    let Some(destination) = address.as_socket().filter(|_| is_tcp(socket)) else {
+    let system_call = || without_help(Step::Connect, system_call());
+    if !is_tcp(socket) {
         return system_call();
-    };
-    *attempts = Attempts::on(Purpose::Connect, &destination);
+    }
     prepare_to_connect(socket);
-    let own_window = OwnWindow::of(socket);
     let crowded = CROWDED.load(Ordering::Relaxed);
-    let confined = crowded && confine(socket, destination, own_window);
+    let confined = crowded && confine(socket);
     let mut outcome = system_call();
     if confined {
-        own_window.restore(socket);
+        set_window(&SockRef::from(&socket), None);
     }
-    if !is_want_of_port(&outcome) {
+    if !found_no_port(&outcome) {
         if crowded && has_begun(&outcome) {
             CROWDED.store(false, Ordering::Relaxed);
         }
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let mut search = Search::new(socket, address, destination, own_window, attempts);
-    let mut found = match &mut search {
-        Some(search) => of_bind(search.some(attempts))?,
-        None => Some(Found::No),
-    };
-    if confined && matches!(found, Some(Found::No)) {
+    let mut search = address().and_then(|address| PortSearch::new(socket, &address, attempts));
+    let mut found = search.as_mut().map_or(Found::Impossible, |search| search.some(attempts));
+    if confined && !matches!(found, Found::Port(_)) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
-        if !is_want_of_port(&outcome) {
+        if !found_no_port(&outcome) {
             return outcome;
         }
     }
-    if let (Some(search), Some(Found::No)) = (&mut search, &found) {
-        found = of_bind(search.whole(attempts))?;
+    if let (Some(search), Found::Nothing) = (&mut search, &found) {
+        found = search.whole(attempts);
     }
     match found {
-        Some(Found::Port(_claim)) => {
-            let outcome = system_call();
-            if is_want_of_port(&outcome) {
-                // Another program was faster.
-                attempts.count(Answer::Connected);
-                return Err(no_connection(attempts));
-            }
-            outcome.map(|_| PortOrigin::Reused)
-        }
-        Some(Found::No) if search.is_some() => Err(no_connection(attempts)),
-        // The caller chose the port, and the connection exists already; or ports cannot be named.
-        _ => outcome,
+        Found::Port(_claim) => named(system_call(), attempts),
+        Found::Nothing => Err(no_connection(attempts)),
+        Found::Impossible => outcome,
     }
 }
 
-/// For a caller that makes the connect(2) itself, after it has said EADDRNOTAVAIL: binds the socket to a port from
-/// which the destination can be reached. The claim is to be kept until connect(2) has returned.
-pub(crate) fn name_port_fd(
+/// For a caller that has made the connect(2) itself, and will wait itself: names a port and begins the connection from
+/// there. A blocking socket waits for one tick of the kernel's clock (SO_SNDTIMEO).
+pub(crate) fn begin_connect_fd(
     socket: BorrowedFd<'_>,
     address: &SockAddr,
     attempts: &mut Attempts,
-) -> Result<Claim, Failure> {
-    let failure = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let nothing = || failure().and(Ok(Claim::Unavailable));
-    let Some(destination) = address.as_socket().filter(|_| is_tcp(socket)) else {
-        return nothing();
+) -> Result<PortOrigin, Failure> {
+    let reference = SockRef::from(&socket);
+    if !is_tcp(socket) {
+        return without_help(Step::Connect, reference.connect(address));
+    }
+    prepare_to_connect(socket);
+    let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
+    let Some(mut search) = PortSearch::new(socket, address, attempts) else {
+        return in_vain();
     };
-    *attempts = Attempts::on(Purpose::Connect, &destination);
-    let Some(mut search) = Search::new(socket, address, destination, OwnWindow::of(socket), attempts) else {
-        return nothing();
-    };
-    let mut found = of_bind(search.some(attempts))?;
-    if let Some(Found::No) = found {
-        found = of_bind(search.whole(attempts))?;
+    let mut found = search.some(attempts);
+    if let Found::Nothing = found {
+        found = search.whole(attempts);
     }
     match found {
-        Some(Found::Port(claim)) => Ok(claim),
-        Some(Found::No) => Err(no_connection(attempts)),
-        None => nothing(),
+        Found::Port(_claim) => {
+            let timeout = reference.write_timeout().unwrap_or(None);
+            let _ = reference.set_write_timeout(Some(Duration::from_micros(1)));
+            let outcome = without_help(Step::Connect, reference.connect(address));
+            let _ = reference.set_write_timeout(timeout);
+            named(outcome, attempts)
+        }
+        Found::Nothing => Err(no_connection(attempts)),
+        Found::Impossible => in_vain(),
     }
+}
+
+/// What connect() said of a port that was named.
+fn named(outcome: Result<PortOrigin, Failure>, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
+    if found_no_port(&outcome) {
+        // Another program was faster.
+        attempts.is_connected_after_all();
+        return Err(no_connection(attempts));
+    }
+    outcome.map(|_| PortOrigin::Reused)
 }
 
 /// SO_REUSEADDR; and the socket of a caller that asked for its port by getsockname() stops listening, and keeps the
@@ -449,20 +459,11 @@ pub(crate) fn prepare_to_connect(socket: BorrowedFd<'_>) {
     let reference = SockRef::from(&socket);
     // The connection is wanted also where a sandbox refuses the option.
     let _ = allow_reuse(&reference, true);
-    if is_late(socket) {
+    if is_deferred(socket) {
         if reference.is_listener().unwrap_or(false) {
             let _ = reference.shutdown(Shutdown::Read);
         }
-        set_late(socket, false);
-    }
-}
-
-/// None where bind() says that the socket has a port. getsockname() cannot tell: it goes on to show the port of a
-/// connection that was refused.
-fn of_bind(found: Result<Found, Failure>) -> Result<Option<Found>, Failure> {
-    match found {
-        Err(failure) if failure.step() == Step::Bind && failure.errno() == libc::EINVAL => Ok(None),
-        found => found.map(Some),
+        set_deferred(socket, false);
     }
 }
 
@@ -470,7 +471,7 @@ fn no_connection(attempts: &Attempts) -> Failure {
     Failure::no_port(Step::Connect, libc::EADDRNOTAVAIL, attempts)
 }
 
-fn is_want_of_port(outcome: &Result<PortOrigin, Failure>) -> bool {
+fn found_no_port(outcome: &Result<PortOrigin, Failure>) -> bool {
     outcome.as_ref().is_err_and(|failure| failure.errno() == libc::EADDRNOTAVAIL)
 }
 
@@ -482,15 +483,14 @@ fn has_begun(outcome: &Result<PortOrigin, Failure>) -> bool {
 /// a millisecond or more; as long as it does, it is given a part of the range to look at.
 static CROWDED: AtomicBool = AtomicBool::new(false);
 
-/// Has connect() look at a part of the range only, unless the caller has confined it already. Not where the port that
-/// is connected to lies in that part: from there, a socket of this host would connect to itself.
-fn confine(socket: BorrowedFd<'_>, destination: SocketAddr, own_window: OwnWindow) -> bool {
-    let believed = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW);
-    let Some(range) = believed.filter(|_| !own_window.is_set()) else {
+/// Has connect() look at a part of the range only, unless the caller has confined it already.
+fn confine(socket: BorrowedFd<'_>) -> bool {
+    let believed = port_range::cached_host_range().filter(|range| range.span() > CONNECT_WINDOW);
+    let Some(range) = believed.filter(|_| !OwnWindow::of(socket).is_set()) else {
         return false;
     };
     let window = window(range, CONNECT_WINDOW, Randoms::for_this_call().next());
-    !window.contains(destination.port()) && set_window(&SockRef::from(&socket), Some(window))
+    set_window(&SockRef::from(&socket), Some(window))
 }
 
 /// The window that the caller has confined the socket to, if any: IP_LOCAL_PORT_RANGE.
@@ -498,7 +498,7 @@ fn confine(socket: BorrowedFd<'_>, destination: SocketAddr, own_window: OwnWindo
 pub(crate) struct OwnWindow(u32);
 
 impl OwnWindow {
-    fn of(socket: BorrowedFd<'_>) -> Self {
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> Self {
         Self(sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).unwrap_or(0))
     }
 
@@ -513,14 +513,6 @@ impl OwnWindow {
 
     /// The ports that may be named: those of the host's range, inside the window, that are not reserved.
     pub(crate) fn ports(self) -> Result<Ports, Unreadable> {
-        // No descriptor is there to be lent; what is missing for a moment may be there the next.
-        match self.read_ports() {
-            Err(unreadable) if unreadable.is_momentary() => self.read_ports(),
-            ports => ports,
-        }
-    }
-
-    fn read_ports(self) -> Result<Ports, Unreadable> {
         let host = port_range::read_host_range()?;
         let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
         // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
@@ -530,14 +522,14 @@ impl OwnWindow {
     }
 }
 
-/// IP_RECVORIGDSTADDR, which means nothing to a TCP socket, marks one whose port is chosen later, or was chosen by
-/// getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
-fn is_late(socket: BorrowedFd<'_>) -> bool {
-    is_set(socket, libc::IP_RECVORIGDSTADDR)
+/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
+/// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
+fn is_deferred(socket: BorrowedFd<'_>) -> bool {
+    is_set(socket, libc::IP_RETOPTS)
 }
 
-fn set_late(socket: BorrowedFd<'_>, late: bool) -> bool {
-    set(socket, libc::IP_RECVORIGDSTADDR, late)
+fn set_deferred(socket: BorrowedFd<'_>, deferred: bool) -> bool {
+    set(socket, libc::IP_RETOPTS, deferred)
 }
 
 fn is_set(socket: BorrowedFd<'_>, name: libc::c_int) -> bool {
@@ -560,8 +552,8 @@ pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: BorrowedFd<'_>) -> bo
     sys::netns_cookie(socket) != sys::netns_cookie(made_now)
 }
 
-/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4 µs,
-/// and the caller's socket nothing. (To claim a port costs 3.3 µs.)
+/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
+/// µs, and the caller's socket nothing. (To claim a port costs 3.3 µs.)
 pub(crate) struct Probe<'a> {
     like: BorrowedFd<'a>,
     address: SocketAddr,
@@ -595,7 +587,11 @@ impl<'a> Probe<'a> {
         let Some(socket) = &self.socket else {
             return Ok(Answer::Ours);
         };
-        let answer = strategy::bind(&SockRef::from(socket), self.address, port)?;
+        let answer = match strategy::bind(&SockRef::from(socket), self.address, port) {
+            // An address of another host, which takes a privilege that could not be copied.
+            Err(Failure::NotOfThisHost(_)) => Answer::Ours,
+            answer => answer?,
+        };
         if answer == Answer::Ours {
             // It is spent.
             self.socket = None;
@@ -607,22 +603,26 @@ impl<'a> Probe<'a> {
 /// A socket of our own for which the kernel decides about ports and routes as it does for the caller's.
 pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) -> io::Result<Socket> {
     let like = Socket::new(domain, kind.cloexec(), None)?;
-    if let Some(name) = sys::device(socket) {
-        sys::set_device(like.as_fd(), &name)?;
-    }
     for (level, name) in [
+        (libc::SOL_SOCKET, SO_BINDTOIFINDEX),
         (libc::SOL_SOCKET, libc::SO_MARK),
         (libc::IPPROTO_IP, libc::IP_FREEBIND),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        (libc::IPPROTO_IP, libc::IP_TOS),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+        (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
     ] {
-        if let (Ok(theirs), Ok(ours)) =
-            (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name))
-        {
-            if theirs != ours {
-                sys::set_option(like.as_fd(), level, name, theirs)?;
+        let values = (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name));
+        if let (Ok(theirs), Ok(ours)) = values {
+            let copied = theirs == ours || sys::set_option(like.as_fd(), level, name, theirs).is_ok();
+            // A mark takes CAP_NET_ADMIN to set. It decides about routes, not about ports.
+            if !copied && kind == Type::DGRAM {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
             }
         }
     }
     Ok(like)
 }
+
+/// linux/in6.h; not in the libc crate.
+const IPV6_ADDR_PREFERENCES: libc::c_int = 72;

@@ -3,8 +3,8 @@
 //! A backend that takes part in a distributed query needs a listener on a port of the host's ephemeral range that no
 //! other socket has. Asking the kernel for one (bind() to port 0) fails as soon as TIME_WAIT and outgoing connections
 //! fill the range, although most of those ports could be listened on; this library finds them. While one port of the
-//! range can be listened on the caller gets it, and when none can, the error says why. How it goes about it is described
-//! in `src/strategy.rs`, and what it costs in `docs/why.md`.
+//! range can be listened on the caller gets it, and when none can, the error says why. How it goes about it is
+//! described in `src/strategy.rs`, and what it costs in `docs/why.md`.
 //!
 //! C programs use `include/ic_listener.h`; Rust programs use this:
 //!
@@ -51,6 +51,7 @@ mod port_range;
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;
+mod text;
 
 pub use address::Address;
 pub use attempts::{Attempts, Family, PortOrigin};

@@ -80,8 +80,8 @@ impl Options {
     /// The [`TcpListener`] is non-blocking: accept() returns at once, with [`io::ErrorKind::WouldBlock`] if nobody has
     /// connected; [`TcpListener::set_nonblocking`] changes that. It is close-on-exec, and alone on its port.
     /// SO_REUSEADDR is set on it, so that the TIME_WAITs of the connections it accepts can be taken by later listeners.
-    /// The wildcard is one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has no
-    /// IPv6.
+    /// The wildcard is one IPv6 socket that takes IPv4 too (IPV6_V6ONLY is off), or an IPv4 socket where the host has
+    /// no IPv6.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Options {
     /// # }
     /// ```
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
-        opened(|attempts| self.win_tcp(attempts))
+        opened(|attempts| self.open_tcp_socket(attempts))
     }
 
     /// Opens a UDP socket.
@@ -111,15 +111,15 @@ impl Options {
     ///
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
-        opened(|attempts| self.win_udp(attempts))
+        opened(|attempts| self.open_udp_socket(attempts))
     }
 
-    pub(crate) fn win_tcp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
         let (address, named) = self.checked()?;
         listener::tcp_listener(address, named, self.backlog, attempts)
     }
 
-    pub(crate) fn win_udp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
         let (address, named) = self.checked()?;
         listener::udp_socket(address, named, attempts)
     }

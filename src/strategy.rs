@@ -12,8 +12,8 @@
 //! * A socket bound with SO_REUSEADDR shares the port with every other holder that set the option, as long as none
 //!   listens. The first to listen has it; the listen() of the others fails with EADDRINUSE (`inet_csk_listen_start`).
 //! * While a socket listens, no other can bind its port on an overlapping address, whatever options they set.
-//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 look at a window of the host's range only, and pass over its
-//!   reserved ports. A window that lies outside the range is ignored.
+//! * IP_LOCAL_PORT_RANGE (Linux 6.3) makes bind() to port 0 look at a window of the host's range only, and pass over
+//!   its reserved ports. A window that lies outside the range is ignored.
 //!
 //! # The plan
 //!
@@ -79,10 +79,10 @@ pub(crate) const SMALL_RANGE: u32 = 64;
 const LOST_PICKS: u32 = 16;
 
 /// How often the CPU is left to others that hold a claim, sched_yield(2), before it is asked for again.
-const YIELDS: u32 = 16;
+const YIELDS: u32 = 4;
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range; its port, and where that came from.
-pub(crate) fn win_listener(
+pub(crate) fn open_listener(
     address: SocketAddr,
     named: Option<Range>,
     backlog: i32,
@@ -117,7 +117,7 @@ pub(crate) enum Search {
 impl Listener<'_> {
     fn in_host_range(&mut self) -> Result<(u16, PortOrigin), Failure> {
         let mut search = Search::Taken;
-        if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > SMALL_RANGE) {
+        if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
             let window = port_order::single(range, self.randoms.next());
             search = self.search_in(window)?;
         }
@@ -139,8 +139,8 @@ impl Listener<'_> {
             None => Search::Impossible,
         };
         if let (Search::Taken, Some(range)) = (&search, range.filter(|range| range.span() > SMALL_RANGE)) {
-            if let Some(port) = self.share_one(range)? {
-                return Ok((port, PortOrigin::Reused));
+            if self.share_one(range)? {
+                return self.named(PortOrigin::Reused);
             }
         }
         if let Search::Found(port) = search {
@@ -159,10 +159,8 @@ impl Listener<'_> {
         if let Search::Found(port) = search {
             return Ok((port, PortOrigin::Free));
         }
-        if search == Search::Impossible {
-            if let Some(port) = self.name_exclusively(&ports)? {
-                return Ok((port, PortOrigin::Free));
-            }
+        if search == Search::Impossible && self.name_exclusively(&ports)? {
+            return self.named(PortOrigin::Free);
         }
         // A port that may not be named may still be picked.
         if self.attempts.all_forbidden() {
@@ -170,8 +168,8 @@ impl Listener<'_> {
                 return Ok(picked);
             }
         }
-        if let Some(port) = self.sweep(&ports)? {
-            return Ok((port, PortOrigin::Reused));
+        if self.sweep(&ports)? {
+            return self.named(PortOrigin::Reused);
         }
         if self.attempts.forbidden() > 0 {
             if let Some(picked) = self.let_kernel_pick()? {
@@ -185,11 +183,15 @@ impl Listener<'_> {
         self.randoms.differ_by_process();
         self.attempts.in_named_range();
         let ports = Ports::exactly(range);
-        if let Some(port) = self.name_exclusively(&ports)? {
-            return Ok((port, PortOrigin::Free));
+        if self.name_exclusively(&ports)? {
+            return self.named(PortOrigin::Free);
         }
-        let port = self.sweep(&ports)?.ok_or_else(|| no_port(self.attempts))?;
-        Ok((port, PortOrigin::Reused))
+        if self.sweep(&ports)? { self.named(PortOrigin::Reused) } else { Err(no_port(self.attempts)) }
+    }
+
+    /// A cgroup's program may have changed the port that was named.
+    fn named(&self, origin: PortOrigin) -> Result<(u16, PortOrigin), Failure> {
+        Ok((picked_port(&self.socket.get())?, origin))
     }
 
     /// Searches windows of these widths.
@@ -207,41 +209,41 @@ impl Listener<'_> {
     /// Has the kernel look for a free port in a window of the host's range, and listens there.
     fn search_in(&mut self, window: Range) -> Result<Search, Failure> {
         let search = search_in(&self.socket.get(), self.socket.address, window, self.attempts)?;
-        if let Search::Found(_) = search {
-            if !self.socket.listen()? {
+        match search {
+            Search::Found(_) if self.socket.listen()? => self.share(true)?,
+            Search::Found(_) => {
                 self.attempts.lost_again();
                 self.socket.renew(false)?;
                 return Ok(Search::Taken);
             }
-            set_window(&self.socket.get(), None);
-            self.share(true)?;
+            Search::Impossible if is_bound(&self.socket.get()) => self.socket.renew(false)?,
+            Search::Impossible | Search::Taken => {}
         }
         Ok(search)
     }
 
     /// Step 2. Only /proc knows whether a port is reserved, or whether the range is another one by now. It is read when
     /// the port is ours, and before it is used: most ports that are refused so far are refused here as well.
-    fn share_one(&mut self, range: Range) -> Result<Option<u16>, Failure> {
+    fn share_one(&mut self, range: Range) -> Result<bool, Failure> {
         let port = port_order::single(range, self.randoms.next()).min();
         self.share(true)?;
-        if bind(&self.socket.get(), self.socket.address, port)? == Answer::Ours {
+        if self.socket.bind(port, true)? == Answer::Ours {
             // When it is lost, the sweep asks for it again, and counts it.
             if let Ok(ports) = Ports::of_host() {
                 if ports.may_be_named(port) && self.socket.claim_and_listen(port, true)? == Answer::Ours {
-                    set_window(&self.socket.get(), None);
                     self.attempts.begin_pass(&ports);
                     self.attempts.count(Answer::Ours);
-                    return Ok(Some(port));
+                    return Ok(true);
                 }
             }
             self.socket.renew(false)?;
         }
         self.share(false)?;
-        Ok(None)
+        Ok(false)
     }
 
     /// Step 1 where there are no windows.
-    fn name_exclusively(&mut self, ports: &Ports) -> Result<Option<u16>, Failure> {
+    fn name_exclusively(&mut self, ports: &Ports) -> Result<bool, Failure> {
         self.attempts.begin_pass(ports);
         let most = if ports.usable() <= SMALL_RANGE { SMALL_RANGE as usize } else { NAMED_EXCLUSIVELY };
         for port in PortOrder::new(ports, &mut self.randoms).take(most) {
@@ -253,15 +255,14 @@ impl Listener<'_> {
             self.attempts.count(answer);
             if answer == Answer::Ours {
                 self.share(true)?;
-                return Ok(Some(port));
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Steps 4 and 5.
-    fn sweep(&mut self, ports: &Ports) -> Result<Option<u16>, Failure> {
-        set_window(&self.socket.get(), None);
+    fn sweep(&mut self, ports: &Ports) -> Result<bool, Failure> {
         self.share(true)?;
         let order = PortOrder::new(ports, &mut self.randoms);
         let socket = &mut self.socket;
@@ -275,21 +276,20 @@ impl Listener<'_> {
             }
             Ok(answer)
         })
+        .map(|port| port.is_some())
     }
 
     /// What is left when ports cannot be named. None when the kernel found no port either.
     fn let_kernel_pick(&mut self) -> Result<Option<(u16, PortOrigin)>, Failure> {
-        set_window(&self.socket.get(), None);
         for share in [false, true] {
             self.share(share)?;
             for _ in 0..LOST_PICKS {
-                if self.socket.bind(PICK, share)? != Answer::Ours {
+                if self.socket.bind(ANY_PORT, share)? != Answer::Ours {
                     break;
                 }
                 if self.socket.listen()? {
                     self.share(true)?;
-                    let port = picked_port(&self.socket.get())?;
-                    return Ok(Some((port, PortOrigin::PickedByKernel)));
+                    return self.named(PortOrigin::PickedByKernel).map(Some);
                 }
                 self.attempts.lost_again();
                 self.socket.renew(share)?;
@@ -431,13 +431,14 @@ pub(crate) fn search_in(
     if !set_window(socket, Some(window)) {
         return Ok(Search::Impossible);
     }
-    match bind(socket, address, PICK)? {
+    let answer = bind(socket, address, ANY_PORT);
+    set_window(socket, None);
+    match answer? {
         Answer::Ours => {
             attempts.count(Answer::Ours);
-            // Asked for also where it was named: a cgroup's program may have changed it.
             let port = picked_port(socket)?;
             if !window.contains(port) {
-                port_range::belief_was_wrong();
+                port_range::forget_host_range();
             }
             Ok(Search::Found(port))
         }
@@ -457,15 +458,12 @@ pub(crate) fn bind(socket: &SockRef<'_>, mut address: SocketAddr, port: u16) -> 
 }
 
 /// What an error of bind() means for the port that was asked for.
-fn refusal(error: io::Error, mut address: SocketAddr) -> Result<Answer, Failure> {
+fn refusal(error: io::Error, address: SocketAddr) -> Result<Answer, Failure> {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => Ok(Answer::InUse),
         // Below ip_unprivileged_port_start, or a security module's or cgroup program's decision on this port.
         Some(libc::EACCES | libc::EPERM) => Ok(Answer::Forbidden),
-        Some(libc::EADDRNOTAVAIL) => {
-            address.set_port(0);
-            Err(Failure::NotOfThisHost(address))
-        }
+        Some(libc::EADDRNOTAVAIL) => Err(Failure::not_of_this_host(address)),
         _ => Err(Failure::refused(Step::Bind, error)),
     }
 }
@@ -480,7 +478,7 @@ pub(crate) fn listen(socket: &SockRef<'_>, backlog: i32) -> Result<bool, Failure
 }
 
 /// The port number by which bind() is asked to pick one.
-pub(crate) const PICK: u16 = 0;
+pub(crate) const ANY_PORT: u16 = 0;
 
 /// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot
 /// do that.
@@ -507,7 +505,7 @@ pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
 /// Whether the socket has a port, or may have, although bind() refused it: Linux 5.10 to 5.16 leave it bound when a
 /// cgroup's program forbids the port afterwards (BPF_CGROUP_INET4_POST_BIND).
 pub(crate) fn is_bound(socket: &SockRef<'_>) -> bool {
-    !socket.local_addr().is_ok_and(|address| address.as_socket().is_some_and(|address| address.port() == PICK))
+    !socket.local_addr().is_ok_and(|address| address.as_socket().is_some_and(|address| address.port() == ANY_PORT))
 }
 
 /// The errno of the system call that finds no port; EACCES when privilege is all that was missing.

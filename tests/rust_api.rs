@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 
-use ic_listener::{Family, Holders, Options, PortOrigin, Step, setup_listener, share_port};
+use ic_listener::{Address, Family, Holders, Options, PortOrigin, Step, setup_listener};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 #[test]
@@ -27,7 +27,7 @@ fn a_listener_takes_connections() {
 
 #[test]
 fn the_report_of_a_success_says_how_it_came_about() {
-    let opened = Options::new().address("127.0.0.1").backlog(1).open_tcp().unwrap();
+    let opened = Options::new().address(Ipv4Addr::LOCALHOST).backlog(1).open_tcp().unwrap();
     assert_eq!(opened.family, Family::Ipv4);
     assert_eq!(opened.origin, PortOrigin::Free);
     // A call that succeeds at once does not read the range.
@@ -37,8 +37,8 @@ fn the_report_of_a_success_says_how_it_came_about() {
 
 #[test]
 fn the_report_counts_what_bind_answered() {
-    let first = Options::new().address("127.0.0.1").open_tcp().unwrap();
-    let options = Options::new().address("127.0.0.1").ports(first.port..=first.port.saturating_add(3));
+    let first = Options::new().address(Ipv4Addr::LOCALHOST).open_tcp().unwrap();
+    let options = Options::new().address(Ipv4Addr::LOCALHOST).ports(first.port..=first.port.saturating_add(3));
     let mut held = Vec::new();
     loop {
         ANSWERS.take();
@@ -85,27 +85,32 @@ unsafe extern "C" fn bind(fd: c_int, address: *const libc::sockaddr, length: lib
 
 #[test]
 fn an_address_and_ports_are_kept_to() {
-    let opened = Options::new().address("::1").open_tcp().unwrap();
+    let opened = Options::new().address(Ipv6Addr::LOCALHOST).open_tcp().unwrap();
     let address = opened.socket.local_addr().unwrap();
     assert_eq!((address.ip(), opened.family), (IpAddr::V6(Ipv6Addr::LOCALHOST), Family::Ipv6));
 
-    let again = Options::new().address("::1").ports(opened.port..=opened.port).open_tcp().unwrap_err();
+    let again = Options::new().address(Ipv6Addr::LOCALHOST).ports(opened.port..=opened.port).open_tcp().unwrap_err();
     assert_eq!((again.step(), again.io_error().raw_os_error()), (Step::Bind, Some(libc::EADDRINUSE)));
     assert_eq!(again.to_string(), format!("no port to listen on in {0}-{0}: 1 tried, 1 in use", opened.port));
     let attempts = again.attempts();
     assert_eq!((attempts.tried(), attempts.in_use(), attempts.listens_lost()), (1, 1, 0));
-    assert!(again.is_want_of_ports());
-    let census = Options::new().address("::1").ports(opened.port..=opened.port).census().unwrap();
+    assert!(again.is_no_port());
+    let census = Options::new().address(Ipv6Addr::LOCALHOST).ports(opened.port..=opened.port).census().unwrap();
     assert_eq!(again.explained_by(&census).to_string(), format!("{again}: 1 listener"));
 
     drop(opened.socket);
-    Options::new().address("::1").ports(address.port()..=address.port()).open_tcp().unwrap();
+    Options::new().address(Ipv6Addr::LOCALHOST).ports(address.port()..=address.port()).open_tcp().unwrap();
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
     for (options, step, errno, line) in [
-        (Options::new().address("db1"), Step::Address, libc::EINVAL, "not a numeric address: \"db1\""),
+        (
+            Options::new().address(Ipv4Addr::BROADCAST),
+            Step::Address,
+            libc::EINVAL,
+            "not a unicast address: 255.255.255.255",
+        ),
         (Options::new().backlog(-1), Step::Arguments, libc::EINVAL, "the backlog is negative"),
         (
             Options::new().ports(0..=9),
@@ -114,10 +119,10 @@ fn errors_say_what_is_wrong() {
             "the lowest port must be 1 or above, and the highest not below the lowest",
         ),
         (
-            Options::new().address("192.0.2.1"),
+            Options::new().address(Ipv4Addr::new(192, 0, 2, 1)),
             Step::Bind,
             libc::EADDRNOTAVAIL,
-            "192.0.2.1 is not an address of this host",
+            "192.0.2.1 is not an address of this host, or not yet (tentative)",
         ),
     ] {
         let error = options.open_tcp().unwrap_err();
@@ -128,8 +133,20 @@ fn errors_say_what_is_wrong() {
 }
 
 #[test]
+fn an_address_is_what_std_has_or_a_text() {
+    let text = |text: &str| text.parse::<Address>();
+    assert_eq!(text("192.0.2.1").unwrap(), Ipv4Addr::new(192, 0, 2, 1).into());
+    assert_eq!(text("::1").unwrap(), IpAddr::V6(Ipv6Addr::LOCALHOST).into());
+    let link_local = "fe80::1".parse().unwrap();
+    assert_eq!(text("fe80::1%1").unwrap(), SocketAddrV6::new(link_local, 80, 0, 1).into());
+    let error = text("db1").unwrap_err();
+    assert_eq!((error.step(), error.io_error().raw_os_error()), (Step::Address, Some(libc::EINVAL)));
+    assert_eq!(error.to_string(), "not a numeric address: db1");
+}
+
+#[test]
 fn a_udp_socket_is_alone_on_its_port() {
-    let opened = Options::new().address("127.0.0.1").open_udp().unwrap();
+    let opened = Options::new().address(Ipv4Addr::LOCALHOST).open_udp().unwrap();
     assert_eq!(opened.origin, PortOrigin::Free);
     assert!(!SockRef::from(&opened.socket).reuse_address().unwrap());
     let rival = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
@@ -145,48 +162,27 @@ fn a_udp_socket_is_alone_on_its_port() {
 }
 
 #[test]
-fn the_port_of_an_outgoing_connection_can_be_shared() {
-    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
-    let port = client.local_addr().unwrap().port();
-    let on_that_port = Options::new().address("127.0.0.1").ports(port..=port);
-
-    assert_eq!(on_that_port.open_tcp().unwrap_err().io_error().kind(), ErrorKind::AddrInUse);
-    share_port(&client).unwrap();
-    let opened = on_that_port.open_tcp().unwrap();
-    assert_eq!((opened.port, opened.origin), (port, PortOrigin::Reused));
-    assert_eq!(client.peer_addr().unwrap(), server.local_addr().unwrap());
-}
-
-#[test]
-fn a_udp_port_is_not_shared() {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    assert_eq!(share_port(&udp).unwrap_err().raw_os_error(), Some(libc::EPROTOTYPE));
-    assert!(!SockRef::from(&udp).reuse_address().unwrap());
-}
-
-#[test]
 fn errors_and_sockets_can_go_to_other_threads() {
     fn sendable<T: Send + Sync + 'static>() {}
     sendable::<ic_listener::Error>();
     sendable::<ic_listener::Opened<TcpListener>>();
-    sendable::<Options<'static>>();
+    sendable::<Options>();
 }
 
 #[test]
 fn a_census_counts_each_port_of_the_options_once() {
-    let opened = Options::new().address("127.0.0.1").open_tcp().unwrap();
+    let opened = Options::new().address(Ipv4Addr::LOCALHOST).open_tcp().unwrap();
     let only_this = Options::new().ports(opened.port..=opened.port);
     let client = TcpStream::connect(("127.0.0.1", opened.port)).unwrap();
-    let census = only_this.clone().address("127.0.0.1").census().unwrap();
+    let census = only_this.clone().address(Ipv4Addr::LOCALHOST).census().unwrap();
     assert_eq!((census.range.clone(), census.ports, census.complete), (opened.port..=opened.port, 1, true));
-    assert_eq!((census.holders.listening, census.holders.total(), census.unheld()), (1, 1, 0));
+    assert_eq!((census.holders.listening, census.holders.total(), census.unseen()), (1, 1, 0));
     assert_eq!(census.to_string(), format!("1 port in {0}-{0}: 1 listener, 0 without a holder", opened.port));
     drop(client);
 
-    let elsewhere = only_this.address("127.0.0.2").census().unwrap();
+    let elsewhere = only_this.address(Ipv4Addr::new(127, 0, 0, 2)).census().unwrap();
     assert_eq!(elsewhere.holders, Holders::default());
-    assert_eq!(elsewhere.unheld(), 1);
+    assert_eq!(elsewhere.unseen(), 1);
 
     let host = Options::new().census().unwrap();
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
@@ -196,7 +192,9 @@ fn a_census_counts_each_port_of_the_options_once() {
 
 #[test]
 fn a_census_of_options_that_cannot_be_used_is_refused() {
-    for options in [Options::new().address("localhost"), Options::new().backlog(-1), Options::new().ports(0..=7)] {
+    for options in
+        [Options::new().address(Ipv4Addr::BROADCAST), Options::new().backlog(-1), Options::new().ports(0..=7)]
+    {
         assert_eq!(options.census().unwrap_err().raw_os_error(), Some(libc::EINVAL), "{options:?}");
     }
 }

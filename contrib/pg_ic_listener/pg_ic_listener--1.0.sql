@@ -29,8 +29,8 @@ CREATE FUNCTION ic_listener_open_udp(
 	OUT elapsed_ns bigint)
 AS 'MODULE_PATHNAME', 'pg_ic_open_udp' LANGUAGE C;
 
--- Who holds the TCP ports of the server's ephemeral range, or of the one given; on all addresses, or on one.  Each port is
--- counted once, by its strongest holder, in the order of the columns.  Ports without a holder that was seen are unheld.
+-- Who holds the TCP ports of the server's ephemeral range, or of the one given; on all addresses, or on one.  Each port
+-- is counted once, by its strongest holder, in the order of the columns.
 CREATE FUNCTION ic_listener_census(
 	address text DEFAULT NULL,
 	port_min integer DEFAULT 0,
@@ -63,7 +63,7 @@ AS 'MODULE_PATHNAME', 'pg_ic_so_reuseaddr_open_tcp' LANGUAGE C;
 CREATE FUNCTION ic_accept(fd integer) RETURNS integer
 AS 'MODULE_PATHNAME', 'pg_ic_accept' LANGUAGE C STRICT;
 
--- With source, the outgoing socket is bound there first.
+-- With source, the outgoing socket is bound there first, to source_port if that is given too.
 CREATE FUNCTION ic_connect_tcp(
 	port integer,
 	address text DEFAULT '127.0.0.1',
@@ -100,7 +100,8 @@ AS 'MODULE_PATHNAME', 'pg_ic_connect_udp' LANGUAGE C;
 CREATE FUNCTION ic_send(fd integer, row_text text) RETURNS void
 AS 'MODULE_PATHNAME', 'pg_ic_send' LANGUAGE C STRICT;
 
--- There are no more rows; ic_close() says so too, but for UDP.
+-- There are no more rows for the other end.  ic_close() says so too, but for UDP, and unless rows have come that were
+-- not received: then the other end gets an error.
 CREATE FUNCTION ic_finish(fd integer) RETURNS void
 AS 'MODULE_PATHNAME', 'pg_ic_finish' LANGUAGE C STRICT;
 

@@ -31,7 +31,6 @@
 #include "pgstat.h"
 #endif
 
-#include "greenplum.h"
 #include "ic_listener.h"
 
 PG_MODULE_MAGIC;
@@ -232,50 +231,24 @@ would_block(void)
  * ------------------------------------------------------------
  */
 
-static const char *
-listener_hint(const IcListenerReport *report)
-{
-	switch (report->error)
-	{
-		case EADDRINUSE:
-			return "Widen the port range (net.ipv4.ip_local_port_range if none was given), or close what holds its ports.";
-		case EADDRNOTAVAIL:
-			return "The address must be one of this host's.";
-		case EACCES:
-			return "Ports below net.ipv4.ip_unprivileged_port_start take a privilege.";
-		case EMFILE:
-		case ENFILE:
-			return "Raise the limit on open files, or lower max_files_per_process.";
-		default:
-			return NULL;
-	}
-}
-
 static void
 listener_error(const char *protocol, const IcListenerReport *report)
 {
 	bool		bad_option = report->step == IC_LISTENER_STEP_ARGUMENTS ||
 		report->step == IC_LISTENER_STEP_ADDRESS;
-	const char *step = ic_listener_step_name(report->step);
-	size_t		length = strlen(step);
-	const char *hint = listener_hint(report);
 
-	/* The message of a system call that was refused is "step: %m" already. */
-	bool		all_said = strncmp(report->message, step, length) == 0 &&
-		report->message[length] == ':';
-
-	errno = report->error;		/* for %m */
 	ereport(ERROR,
 			(errcode(bad_option ? ERRCODE_INVALID_PARAMETER_VALUE :
 					 ERRCODE_INTERCONNECTION_ERROR),
 			 errmsg("could not set up %s interconnect listener", protocol),
-			 all_said ? errdetail("%s", report->message) :
-			 errdetail("%s: %m (%s)", step, report->message),
-			 hint ? errhint("%s", hint) : 0));
+			 errdetail("%s", report->message),
+			 report->error == EADDRINUSE ?
+			 errhint("Widen the port range, or close what holds its ports.") :
+			 0));
 }
 
 static const char *
-origin_name(IcListenerPortOrigin origin)
+origin_name(int32 origin)
 {
 	switch (origin)
 	{
@@ -285,10 +258,9 @@ origin_name(IcListenerPortOrigin origin)
 			return "reused";
 		case IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL:
 			return "picked by kernel";
-		case IC_LISTENER_PORT_ORIGIN_NONE:
-			break;
+		default:
+			return "none";
 	}
-	return "none";
 }
 
 static Datum
@@ -302,12 +274,6 @@ form_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	if (nulls == NULL)
 		nulls = palloc0(tupdesc->natts * sizeof(bool));
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
-}
-
-static Datum
-form_result(FunctionCallInfo fcinfo, Datum *values)
-{
-	return form_row(fcinfo, values, NULL);
 }
 
 static int
@@ -352,7 +318,7 @@ open_listener(FunctionCallInfo fcinfo, bool stream, bool keep,
 	values[3] = Int32GetDatum(report.ports_tried);
 	values[4] = Int32GetDatum(report.listens_lost);
 	values[5] = Int64GetDatum(report.elapsed_ns);
-	result = form_result(fcinfo, values);
+	result = form_row(fcinfo, values, NULL);
 	if (keep)
 		sock->subid = InvalidSubTransactionId;
 	return result;
@@ -383,21 +349,6 @@ pg_ic_open_udp(PG_FUNCTION_ARGS)
 	return open_listener(fcinfo, false, bool_or_false(fcinfo, 3), &options);
 }
 
-static const char *
-source_name(IcListenerCensusSource source)
-{
-	switch (source)
-	{
-		case IC_LISTENER_CENSUS_SOURCE_NETLINK:
-			return "netlink";
-		case IC_LISTENER_CENSUS_SOURCE_PROC:
-			return "/proc/net/tcp";
-		case IC_LISTENER_CENSUS_SOURCE_NONE:
-			break;
-	}
-	return "none";
-}
-
 PG_FUNCTION_INFO_V1(pg_ic_census);
 Datum
 pg_ic_census(PG_FUNCTION_ARGS)
@@ -422,37 +373,22 @@ pg_ic_census(PG_FUNCTION_ARGS)
 	values[i++] = Int32GetDatum(census.port_min);
 	values[i++] = Int32GetDatum(census.port_max);
 	values[i++] = Int32GetDatum(census.ports);
-	values[i++] = Int32GetDatum(census.ports_listening);
-	values[i++] = Int32GetDatum(census.ports_bound);
-	values[i++] = Int32GetDatum(census.ports_connected);
-	values[i++] = Int32GetDatum(census.ports_closing);
-	values[i++] = Int32GetDatum(census.ports_time_wait);
-	values[i++] = Int32GetDatum(census.ports_unheld);
-	nulls[i] = census.ports_time_wait == 0;
-	values[i++] = Int32GetDatum(census.time_wait_next_s);
-	nulls[i] = census.ports_time_wait == 0;
-	values[i++] = Int32GetDatum(census.time_wait_last_s);
-	values[i++] = CStringGetTextDatum(source_name(census.source));
-	values[i++] = BoolGetDatum(census.complete != 0);
+	values[i++] = Int32GetDatum(census.holders.listening);
+	values[i++] = Int32GetDatum(census.holders.bound);
+	values[i++] = Int32GetDatum(census.holders.connected);
+	values[i++] = Int32GetDatum(census.holders.closing);
+	values[i++] = Int32GetDatum(census.holders.time_wait);
+	values[i++] = Int32GetDatum(census.holders.unseen);
+	nulls[i] = census.holders.time_wait == 0;
+	values[i++] = Int32GetDatum(census.holders.time_wait_next_s);
+	nulls[i] = census.holders.time_wait == 0;
+	values[i++] = Int32GetDatum(census.holders.time_wait_last_s);
+	values[i++] = CStringGetTextDatum(census.holders.source == IC_LISTENER_CENSUS_SOURCE_PROC ?
+									  "/proc/net/tcp" : "netlink");
+	values[i++] = BoolGetDatum(census.holders.complete != 0);
 	values[i++] = Int64GetDatum(census.elapsed_ns);
 	values[i++] = CStringGetTextDatum(census.message);
 	return form_row(fcinfo, values, nulls);
-}
-
-PG_FUNCTION_INFO_V1(pg_ic_so_reuseaddr_open_tcp);
-Datum
-pg_ic_so_reuseaddr_open_tcp(PG_FUNCTION_ARGS)
-{
-	IcSocket   *sock = new_socket(true);
-	const char *step;
-	int			port;
-	Datum		values[2];
-
-	if (so_reuseaddr_listener(&port, &sock->fd, &step) != 0)
-		socket_error("could not set up TCP interconnect listener", step);
-	values[0] = Int32GetDatum(port);
-	values[1] = Int32GetDatum(sock->fd);
-	return form_result(fcinfo, values);
 }
 
 
@@ -509,29 +445,16 @@ socket_address(const char *address, int port, struct sockaddr_storage *result)
 }
 
 /*
- * How an outgoing socket is connected.
+ * bind() to port 0 and listen(): the system's, with SO_REUSEADDR or not, or the
+ * library's.
  */
-typedef enum Connector
-{
-	PLAIN_CONNECT,				/* connect() */
-	SHARE_PORT,					/* ic_listener_share_port(), connect() */
-	FIND_PORT					/* ic_listener_connect() */
-} Connector;
-
-/*
- * bind() and listen() as a database calls them, or the library's instead.
- */
-PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
-Datum
-pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
+static Datum
+listen_to(FunctionCallInfo fcinfo, const char *address, bool plain, int reuse)
 {
 	static const char failed[] = "could not set up TCP interconnect listener";
-	char	   *address = cstring_or_null(fcinfo, 0);
-	bool		plain = bool_or_false(fcinfo, 1);
 	struct sockaddr_storage local;
 	struct sockaddr *any = (struct sockaddr *) &local;
-	socklen_t	length = socket_address(address ? address : "0.0.0.0", 0,
-										&local);
+	socklen_t	length = socket_address(address, 0, &local);
 	IcSocket   *sock = new_socket(true);
 	Datum		values[2];
 
@@ -539,6 +462,8 @@ pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
 					  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock->fd < 0)
 		socket_error(failed, "socket");
+	if (setsockopt(sock->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) != 0)
+		socket_error(failed, "setsockopt");
 	if ((plain ? bind(sock->fd, any, length) :
 		 ic_listener_bind(sock->fd, any, length, NULL)) != 0)
 		socket_error(failed, "bind");
@@ -551,11 +476,28 @@ pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
 		socket_error(failed, "getsockname");
 	values[0] = Int32GetDatum(ntohs(((struct sockaddr_in *) &local)->sin_port));
 	values[1] = Int32GetDatum(sock->fd);
-	return form_result(fcinfo, values);
+	return form_row(fcinfo, values, NULL);
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
+Datum
+pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
+{
+	char	   *address = cstring_or_null(fcinfo, 0);
+
+	return listen_to(fcinfo, address ? address : "0.0.0.0",
+					 bool_or_false(fcinfo, 1), 0);
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_so_reuseaddr_open_tcp);
+Datum
+pg_ic_so_reuseaddr_open_tcp(PG_FUNCTION_ARGS)
+{
+	return listen_to(fcinfo, "::", true, 1);
 }
 
 static Datum
-connect_to(FunctionCallInfo fcinfo, bool stream, Connector connector,
+connect_to(FunctionCallInfo fcinfo, bool stream, bool plain,
 		   const char *source, int source_port)
 {
 	static const char failed[] = "could not set up interconnect connection";
@@ -565,9 +507,14 @@ connect_to(FunctionCallInfo fcinfo, bool stream, Connector connector,
 	socklen_t	peer_length;
 	socklen_t	length;
 	IcSocket   *sock;
+	int			on = 1;
 	int			rc;
 	Datum		values[2];
 
+	if (source == NULL && source_port != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a source port needs a source address")));
 	peer_length = socket_address(address ? address : "127.0.0.1",
 								 int_or_zero(fcinfo, 0), &peer);
 	sock = new_socket(stream);
@@ -576,20 +523,18 @@ connect_to(FunctionCallInfo fcinfo, bool stream, Connector connector,
 					  SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock->fd < 0)
 		socket_error(failed, "socket");
-	if (connector == SHARE_PORT && ic_listener_share_port(sock->fd) != 0)
-		socket_error(failed, "ic_listener_share_port");
 	if (source)
 	{
 		length = socket_address(source, source_port, &local);
+		if (setsockopt(sock->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
+			socket_error(failed, "setsockopt");
 		if (bind(sock->fd, (struct sockaddr *) &local, length) != 0)
 			socket_error(failed, "bind");
 	}
 
-	if (connector == FIND_PORT)
-		rc = ic_listener_connect(sock->fd, (struct sockaddr *) &peer,
-								 peer_length, NULL);
-	else
-		rc = connect(sock->fd, (struct sockaddr *) &peer, peer_length);
+	rc = plain ? connect(sock->fd, (struct sockaddr *) &peer, peer_length) :
+		ic_listener_connect(sock->fd, (struct sockaddr *) &peer, peer_length,
+							NULL);
 	if (rc != 0)
 	{
 		if (errno != EINPROGRESS)
@@ -618,14 +563,14 @@ connect_to(FunctionCallInfo fcinfo, bool stream, Connector connector,
 	values[0] = Int32GetDatum(sock->fd);
 	/* The port is at the same place in both families. */
 	values[1] = Int32GetDatum(ntohs(((struct sockaddr_in *) &local)->sin_port));
-	return form_result(fcinfo, values);
+	return form_row(fcinfo, values, NULL);
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_connect_tcp);
 Datum
 pg_ic_connect_tcp(PG_FUNCTION_ARGS)
 {
-	return connect_to(fcinfo, true, SHARE_PORT, cstring_or_null(fcinfo, 2),
+	return connect_to(fcinfo, true, false, cstring_or_null(fcinfo, 2),
 					  int_or_zero(fcinfo, 3));
 }
 
@@ -633,16 +578,14 @@ PG_FUNCTION_INFO_V1(pg_ic_connect_udp);
 Datum
 pg_ic_connect_udp(PG_FUNCTION_ARGS)
 {
-	return connect_to(fcinfo, false, PLAIN_CONNECT, NULL, 0);
+	return connect_to(fcinfo, false, true, NULL, 0);
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_drop_in_connect_tcp);
 Datum
 pg_ic_drop_in_connect_tcp(PG_FUNCTION_ARGS)
 {
-	return connect_to(fcinfo, true,
-					  bool_or_false(fcinfo, 2) ? PLAIN_CONNECT : FIND_PORT,
-					  NULL, 0);
+	return connect_to(fcinfo, true, bool_or_false(fcinfo, 2), NULL, 0);
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_close);
@@ -756,7 +699,12 @@ Datum
 pg_ic_finish(PG_FUNCTION_ARGS)
 {
 	IcSocket   *sock = find_socket(PG_GETARG_INT32(0));
+	struct sockaddr_storage peer;
+	socklen_t	length = sizeof(peer);
 
+	/* shutdown() of a listener that is to write no more succeeds. */
+	if (getpeername(sock->fd, (struct sockaddr *) &peer, &length) != 0)
+		socket_error("could not finish interconnect connection", "getpeername");
 	if (!sock->stream)
 		send_bytes(sock, NULL, 0);
 	else if (shutdown(sock->fd, SHUT_WR) != 0)

@@ -1,56 +1,36 @@
 //! Who is measured, and the C ABI through which all of them are called.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::io;
-use std::net::{TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
 
-/// What `setup_listener` is in C; the contenders all have its signature.
-pub type Open = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
-
-/// What a contender stands for; within a case, ratios are taken between roles of one address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// What Greenplum's C does today.
-    Stock,
-    /// The fix that was proposed for it.
-    SoReuseaddr,
-    /// Rust's standard library, which sets SO_REUSEADDR for TCP.
-    Std,
-    /// The fewest system calls on a port that the kernel picks.
-    Bind0,
-    /// The fewest system calls on a port known to be free.
-    Floor,
-    /// The fewest system calls that show a range to be held by listeners: a refused bind() for each port.
-    BindEach,
-    IcListener,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Address {
-    Wildcard,
-    Unicast,
-}
+/// The address, NULL for the wildcard; where the port goes; where the socket goes. 0, or another number and errno.
+type Open = unsafe extern "C" fn(*const c_char, *mut c_int, *mut c_int) -> c_int;
 
 #[derive(Clone, Copy)]
 pub struct Contender {
     pub name: &'static str,
-    pub role: Role,
-    pub address: Address,
+    unicast: bool,
     open: Open,
 }
 
-impl Contender {
-    const fn new(name: &'static str, role: Role, address: Address, open: Open) -> Self {
-        Self { name, role, address, open }
-    }
+const fn wildcard(name: &'static str, open: Open) -> Contender {
+    Contender { name, unicast: false, open }
+}
 
-    /// Calls the contender. The error is its errno.
+const fn unicast(name: &'static str, open: Open) -> Contender {
+    Contender { name, unicast: true, open }
+}
+
+impl Contender {
+    /// The error is the call's errno.
     pub fn open(&self) -> Result<(OwnedFd, u16), c_int> {
         let (mut port, mut fd) = (0, -1);
-        // SAFETY: both pointers are to ints that live through the call.
-        let outcome = unsafe { (self.open)(&mut port, &mut fd) };
+        let address = if self.unicast { c"127.0.0.1".as_ptr() } else { ptr::null() };
+        // SAFETY: a string or NULL; both other pointers are to ints that live through the call.
+        let outcome = unsafe { (self.open)(address, &mut port, &mut fd) };
         if outcome != 0 {
             return Err(io::Error::last_os_error().raw_os_error().unwrap_or(0));
         }
@@ -59,117 +39,76 @@ impl Contender {
     }
 }
 
-pub static TCP: [Contender; 9] = [
-    Contender::new("stock", Role::Stock, Address::Wildcard, bench_stock),
-    Contender::new("so_reuseaddr", Role::SoReuseaddr, Address::Wildcard, bench_so_reuseaddr),
-    Contender::new("std", Role::Std, Address::Wildcard, std_listener),
-    Contender::new("bind(0)", Role::Bind0, Address::Wildcard, bench_bind_0),
-    Contender::new("floor", Role::Floor, Address::Wildcard, bench_floor),
-    Contender::new("ic_listener", Role::IcListener, Address::Wildcard, setup_listener),
-    Contender::new("stock unicast", Role::Stock, Address::Unicast, bench_stock_unicast),
-    Contender::new("floor unicast", Role::Floor, Address::Unicast, bench_floor_unicast),
-    Contender::new("ic_listener unicast", Role::IcListener, Address::Unicast, bench_ic_listener_unicast),
+const STOCK: Contender = wildcard("stock", bench_stock);
+const SO_REUSEADDR: Contender = wildcard("so_reuseaddr", bench_so_reuseaddr);
+const BIND_0: Contender = wildcard("bind(0)", bench_bind_0);
+const FLOOR: Contender = wildcard("floor", bench_floor);
+const IC_LISTENER: Contender = wildcard("ic_listener", bench_ic_listener);
+const STOCK_UNICAST: Contender = unicast("stock unicast", bench_stock);
+const IC_LISTENER_UNICAST: Contender = unicast("ic_listener unicast", bench_ic_listener);
+
+pub const TCP: &[Contender] = &[STOCK, SO_REUSEADDR, BIND_0, FLOOR, IC_LISTENER, STOCK_UNICAST, IC_LISTENER_UNICAST];
+
+/// Where few ports are left, and a call takes milliseconds.
+pub const FEW_LEFT: &[Contender] = &[STOCK, FLOOR, IC_LISTENER, STOCK_UNICAST, IC_LISTENER_UNICAST];
+
+/// Where none is left. What a report costs is who holds the ports.
+pub const NONE_LEFT: &[Contender] = &[
+    STOCK,
+    SO_REUSEADDR,
+    BIND_0,
+    wildcard("bind each", bench_bind_each),
+    IC_LISTENER,
+    wildcard("ic_listener report", bench_ic_listener_report),
+    STOCK_UNICAST,
+    IC_LISTENER_UNICAST,
+    unicast("ic_listener report unicast", bench_ic_listener_report),
 ];
-
-/// What makes a connection.
-pub static CONNECTING: [Contender; 3] = [
-    Contender::new("connect", Role::Stock, Address::Unicast, bench_connect),
-    Contender::new("so_reuseaddr", Role::SoReuseaddr, Address::Unicast, bench_connect_so_reuseaddr),
-    Contender::new("ic_listener", Role::IcListener, Address::Unicast, bench_connect_ic_listener),
-];
-
-/// Takes part where the whole range is held.
-pub const BIND_EACH: Contender = Contender::new("bind each", Role::BindEach, Address::Wildcard, bench_bind_each);
-
-/// Is refused and allocates; no contender.
-pub const ALLOCATES: Contender =
-    Contender::new("allocates", Role::IcListener, Address::Wildcard, bench_ic_listener_allocates);
 
 /// SO_REUSEADDR is not among them: on UDP it lets two sockets have one port.
-pub static UDP: [Contender; 4] = [
-    Contender::new("stock", Role::Stock, Address::Wildcard, bench_stock_udp),
-    Contender::new("std", Role::Std, Address::Wildcard, std_udp_socket),
-    Contender::new("floor", Role::Floor, Address::Wildcard, bench_floor_udp),
-    Contender::new("ic_listener", Role::IcListener, Address::Wildcard, bench_ic_listener_udp),
+pub const UDP: &[Contender] = &[
+    wildcard("stock", bench_stock_udp),
+    wildcard("floor", bench_floor_udp),
+    wildcard("ic_listener", bench_ic_listener_udp),
 ];
 
-/// Heap allocations of this thread since it began, in C, in Rust and in the static library.
-pub fn allocations() -> u64 {
-    // SAFETY: reads a counter of the calling thread.
-    unsafe { bench_allocations() }
-}
+/// What makes a connection. The floor names a port that is free.
+pub const CONNECTING: &[Contender] = &[
+    unicast("connect", bench_connect),
+    unicast("so_reuseaddr", bench_connect_so_reuseaddr),
+    unicast("floor", bench_connect_floor),
+    unicast("ic_listener", bench_connect_ic_listener),
+    unicast("ic_listener report", bench_connect_ic_listener_report),
+];
 
-/// Tells the floor of this process which port is free.
-pub fn set_floor_port(port: u16) {
+/// A port that is free and outside the range, what to connect to, and the ports to bind one after the other.
+pub fn set_ports(floor: u16, server: u16, range: RangeInclusive<u16>) {
     // SAFETY: only one thread of a measuring process calls into the contenders.
-    unsafe { bench_set_floor_port(port.into()) }
+    unsafe { bench_set_ports(floor.into(), server.into(), (*range.start()).into(), (*range.end()).into()) }
 }
 
-/// Tells those that connect where to.
-pub fn set_server_port(port: u16) {
-    // SAFETY: as above.
-    unsafe { bench_set_server_port(port.into()) }
-}
-
-/// Tells [`BIND_EACH`] which ports there are.
-pub fn set_port_range(ports: RangeInclusive<u16>) {
-    // SAFETY: as above.
-    unsafe { bench_set_port_range((*ports.start()).into(), (*ports.end()).into()) }
+/// What a postmaster has called before it forks a backend.
+pub fn start_as_a_postmaster() {
+    // SAFETY: no memory is involved.
+    unsafe { bench_start_as_a_postmaster() }
 }
 
 unsafe extern "C" {
-    fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_stock(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_stock_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_stock_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_so_reuseaddr(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_bind_0(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_floor(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_floor_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_floor_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_bind_each(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_ic_listener_allocates(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_ic_listener_unicast(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_ic_listener_udp(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect_so_reuseaddr(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect_ic_listener(port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_set_server_port(port: c_int);
-    fn bench_set_floor_port(port: c_int);
-    fn bench_set_port_range(min: c_int, max: c_int);
-    fn bench_allocations() -> u64;
-}
-
-/// SAFETY (for callers): both pointers may be written.
-unsafe extern "C" fn std_listener(port: *mut c_int, fd: *mut c_int) -> c_int {
-    let opened =
-        TcpListener::bind(("::", 0)).and_then(|listener| Ok((listener.local_addr()?.port(), listener.into_raw_fd())));
-    // SAFETY: the caller's promise.
-    unsafe { give(opened, port, fd) }
-}
-
-/// SAFETY (for callers): both pointers may be written.
-unsafe extern "C" fn std_udp_socket(port: *mut c_int, fd: *mut c_int) -> c_int {
-    let opened = UdpSocket::bind(("::", 0)).and_then(|socket| Ok((socket.local_addr()?.port(), socket.into_raw_fd())));
-    // SAFETY: the caller's promise.
-    unsafe { give(opened, port, fd) }
-}
-
-/// SAFETY (for callers): both pointers may be written.
-unsafe fn give(opened: io::Result<(u16, c_int)>, port: *mut c_int, fd: *mut c_int) -> c_int {
-    match opened {
-        Ok((its_port, its_fd)) => {
-            // SAFETY: the caller's promise.
-            unsafe {
-                port.write(its_port.into());
-                fd.write(its_fd);
-            }
-            0
-        }
-        Err(error) => {
-            // SAFETY: the address of the calling thread's errno.
-            unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EINVAL) };
-            -1
-        }
-    }
+    fn bench_set_ports(floor: c_int, server: c_int, min: c_int, max: c_int);
+    fn bench_start_as_a_postmaster();
+    fn bench_stock(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_stock_udp(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_so_reuseaddr(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_bind_0(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_bind_each(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_floor(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_floor_udp(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_ic_listener(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_ic_listener_report(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_ic_listener_udp(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect_so_reuseaddr(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect_floor(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect_ic_listener(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+    fn bench_connect_ic_listener_report(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
 }

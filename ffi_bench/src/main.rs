@@ -1,49 +1,38 @@
 //! Measures ic_listener against what it replaces, through the C ABI of its static library.
 //!
-//! `ffi_bench [--quick] [--only GROUP]... DIRECTORY` measures, shows a table, writes JSON and figures into the
-//! directory, and fails when a target is missed. It starts itself for each group of cases (`case GROUP`), so that each
-//! has a process and a network namespace of its own, and for the processes that hold sockets (`hold tcp|udp`).
+//! `ffi_bench [--quick] [--only GROUP]... [--before DIRECTORY] DIRECTORY` measures, shows tables, writes results.json
+//! and pictures into the directory, and fails when a target is missed. With `--only` it writes nothing. `--before` has
+//! the results of an earlier version to be compared with. Each group of cases is a forked process with a network
+//! namespace of its own.
 //!
-//! `ffi_bench --draw DIRECTORY` draws the figures from the JSON that is there, and measures nothing.
+//! `ffi_bench --draw DIRECTORY [FILE]...` measures nothing: it draws the pictures from the results that are there,
+//! prints the tables, and puts them into the files, between marks (`tables.rs`).
 
-mod bench;
 mod cases;
-mod connecting;
 mod contenders;
-mod crowd;
-mod figures;
-mod fill;
-mod footprint;
 mod measure;
 mod namespace;
 mod occupancy;
+mod pictures;
 mod processes;
 mod results;
-mod system_calls;
-mod table;
+mod tables;
 mod targets;
 
 use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::bench::Event;
-use crate::cases::GROUPS;
-use crate::footprint::Footprint;
-use crate::results::CaseResult;
+use crate::cases::{GROUPS, Group};
+use crate::processes::Child;
+use crate::results::Run;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match words[..] {
-        ["hold", kind] => occupancy::hold(kind).map(|()| true),
-        ["case", group] => cases::run(group, false).map(|()| true),
-        ["case", group, "--quick"] => cases::run(group, true).map(|()| true),
-        ["--draw", directory] => draw(Path::new(directory)).map(|()| true),
+    let words: Vec<String> = env::args().skip(1).collect();
+    let outcome = match words.split_first() {
+        Some((first, [directory, files @ ..])) if first == "--draw" => draw(Path::new(directory), files).map(|()| true),
         _ => Wanted::from(&words).and_then(|wanted| bench(&wanted)),
     };
     match outcome {
@@ -56,110 +45,83 @@ fn main() -> ExitCode {
     }
 }
 
+#[derive(Default)]
 struct Wanted {
     quick: bool,
     only: Vec<String>,
+    before: Option<PathBuf>,
     directory: PathBuf,
 }
 
 impl Wanted {
-    fn from(words: &[&str]) -> io::Result<Self> {
-        let usage = || io::Error::other("usage: ffi_bench [--quick] [--only GROUP]... DIRECTORY, or --draw DIRECTORY");
-        let mut wanted = Self { quick: false, only: Vec::new(), directory: PathBuf::new() };
+    fn from(words: &[String]) -> io::Result<Self> {
+        let usage = || {
+            let groups: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+            io::Error::other(format!(
+                "usage: ffi_bench [--quick] [--only GROUP]... [--before DIRECTORY] DIRECTORY, or --draw DIRECTORY [FILE]...\n\
+                groups: {}",
+                groups.join(" ")
+            ))
+        };
+        let mut wanted = Self::default();
         let mut words = words.iter();
-        while let Some(&word) = words.next() {
-            match word {
+        while let Some(word) = words.next() {
+            match word.as_str() {
                 "--quick" => wanted.quick = true,
-                "--only" => wanted.only.push((*words.next().ok_or_else(usage)?).to_owned()),
+                "--only" => wanted.only.push(words.next().ok_or_else(usage)?.clone()),
+                "--before" => wanted.before = Some(words.next().ok_or_else(usage)?.into()),
                 _ if word.starts_with('-') => return Err(usage()),
                 _ => wanted.directory = word.into(),
             }
         }
-        if wanted.directory.as_os_str().is_empty() { Err(usage()) } else { Ok(wanted) }
-    }
-
-    fn wants(&self, group: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == group)
+        let known = |group: &String| GROUPS.iter().any(|(name, _)| name == group);
+        if wanted.directory.as_os_str().is_empty() || !wanted.only.iter().all(known) {
+            Err(usage())
+        } else {
+            Ok(wanted)
+        }
     }
 }
 
 /// Whether all targets are met.
 fn bench(wanted: &Wanted) -> io::Result<bool> {
-    fs::create_dir_all(&wanted.directory)?;
-    let mut results: Vec<CaseResult> = Vec::new();
-    for (group, _) in GROUPS {
-        if wanted.wants(group) {
-            run_group(group, wanted, &mut results)?;
+    let before = wanted.before.as_deref().map(Run::read).transpose()?;
+    let mut run = Run::new(wanted.quick)?;
+    let mut complete = true;
+    for group in GROUPS {
+        if wanted.only.is_empty() || wanted.only.iter().any(|name| name == group.0) {
+            // The others do not take the blame for it.
+            if let Err(error) = run_group(group, wanted.quick, &mut run) {
+                eprintln!("ffi_bench: {}: {error}", group.0);
+                complete = false;
+            }
         }
     }
-    if wanted.wants("linking") {
-        let footprint = measured_footprint()?;
-        footprint.print();
-        footprint.write(&wanted.directory)?;
+    if wanted.only.is_empty() {
+        fs::create_dir_all(&wanted.directory)?;
+        run.write(&wanted.directory)?;
+        pictures::draw(&run, &wanted.directory)?;
     }
-    figures::draw(&results, &wanted.directory)?;
-    table::print_for_readme(&results);
-    Ok(targets::judge(&results))
+    Ok(targets::judge(&run, before.as_ref()) && complete)
+}
+
+fn run_group((name, act): &Group, quick: bool, run: &mut Run) -> io::Result<()> {
+    let (from, to) = io::pipe()?;
+    let child = Child::fork(|| {
+        if let Err(error) = cases::run(*act, quick, to) {
+            panic!("{name}: {error}");
+        }
+    })?;
+    for line in BufReader::new(from).lines() {
+        run.add(serde_json::from_str(&line?)?);
+    }
+    child.join()
 }
 
 /// Without measuring.
-fn draw(directory: &Path) -> io::Result<()> {
-    match figures::draw(&CaseResult::read_all(directory)?, directory)? {
-        0 => Err(io::Error::other(format!("{} has not the results of a whole run", directory.display()))),
-        _ => Ok(()),
-    }
-}
-
-fn run_group(group: &str, wanted: &Wanted, results: &mut Vec<CaseResult>) -> io::Result<()> {
-    let mut command = Command::new(env::current_exe()?);
-    command.args(["case", group]).args(wanted.quick.then_some("--quick")).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
-    let events = child.stdout.take().ok_or_else(|| io::Error::other("a case without a pipe"))?;
-    let mut bar = ProgressBar::hidden();
-    for line in BufReader::new(events).lines() {
-        match serde_json::from_str(&line?)? {
-            Event::Begin { title, steps } => {
-                bar.finish_and_clear();
-                bar = new_bar(title, steps);
-            }
-            Event::Step { steps } => bar.inc(steps),
-            Event::Result(mut result) => {
-                bar.finish_and_clear();
-                result.complete(quiet_of(&result.case, results))?;
-                table::print(&result);
-                result.write(&wanted.directory)?;
-                results.push(*result);
-            }
-        }
-    }
-    bar.finish_and_clear();
-    let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the case {group} failed: {status}"))) }
-}
-
-/// The quiet host's result that a case is compared with.
-fn quiet_of<'a>(case: &str, results: &'a [CaseResult]) -> Option<&'a CaseResult> {
-    let quiet = match case {
-        _ if case.starts_with("udp") => "udp_quiet",
-        _ if case.starts_with("connect") => "connect_quiet",
-        _ => "quiet",
-    };
-    results.iter().find(|result| result.case == quiet)
-}
-
-/// Draws on standard error, and nothing where that is not a terminal.
-fn new_bar(title: String, steps: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{wide_msg} {bar:16} {percent:>3} % {elapsed:>4}").expect("a valid template");
-    let bar = ProgressBar::new(steps).with_style(style).with_message(title);
-    bar.tick();
-    bar
-}
-
-fn measured_footprint() -> io::Result<Footprint> {
-    let scratch = env::temp_dir().join(format!("ffi_bench.{}", std::process::id()));
-    fs::create_dir(&scratch)?;
-    let footprint = footprint::measure(Path::new(&scratch));
-    fs::remove_dir_all(&scratch)?;
-    footprint
+fn draw(directory: &Path, files: &[String]) -> io::Result<()> {
+    let run = Run::read(directory)?;
+    pictures::draw(&run, directory)?;
+    tables::print(&run);
+    files.iter().try_for_each(|file| tables::paste(&run, Path::new(file)))
 }

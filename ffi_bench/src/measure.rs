@@ -1,66 +1,102 @@
 //! One timed call, and many of them, the contenders taking turns.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::ops::ControlFlow;
+use std::fs;
+use std::hint::black_box;
 use std::os::fd::OwnedFd;
+use std::ptr;
+use std::slice;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 
-use crate::contenders::{Contender, Role, allocations};
+use crate::contenders::Contender;
+use crate::processes::Undisturbed;
+use crate::results::Figures;
 
-/// What one call did.
-pub struct Sample {
-    /// Its place in the list of contenders.
-    pub contender: u32,
-    /// 0 on success.
-    pub errno: i32,
-    pub nanoseconds: u64,
-    pub allocations: u32,
-    pub port: u32,
+/// What comes right before each call, whoever makes it: so that nobody's call is warmed or cooled by a neighbour's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// A walk over as much memory as the largest cache has: a backend that has just run a query.
+    Cold,
+    /// A call of the same kind, which is not timed.
+    Warm,
 }
 
-/// Calls the contender and takes the time of the call alone; closing the socket is the caller's.
-pub fn timed(index: usize, contender: &Contender) -> (Sample, Option<OwnedFd>) {
-    let allocations_before = allocations();
+impl Condition {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        }
+    }
+
+    pub fn prepare(self, contender: &Contender) {
+        match self {
+            Self::Cold => walk(),
+            Self::Warm => drop(contender.open().map(|(socket, _)| close(socket))),
+        }
+    }
+}
+
+/// As large as the largest cache, by sysfs; within reason, since the walk takes most of a run's time.
+pub fn walked_bytes() -> usize {
+    let caches = (0..8).filter_map(|index| {
+        let size = fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size")).ok()?;
+        size.trim().strip_suffix('K')?.parse().ok()
+    });
+    (caches.max().unwrap_or(32 << 10) << 10).clamp(4 << 20, 64 << 20)
+}
+
+fn walk() {
+    const LINE: usize = 64;
+    static MEMORY: OnceLock<&[u8]> = OnceLock::new();
+    let memory = MEMORY.get_or_init(|| memory(walked_bytes()));
+    black_box(memory.iter().step_by(LINE).map(|&byte| u64::from(byte)).sum::<u64>());
+}
+
+/// Memory that children do not have: to copy its page tables would make a fork() cold that should be warm.
+fn memory(bytes: usize) -> &'static [u8] {
+    let (writable, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, which stays, and which nobody else knows.
+    let memory = unsafe {
+        let start = libc::mmap(ptr::null_mut(), bytes, writable, private, -1, 0);
+        assert!(start != libc::MAP_FAILED && libc::madvise(start, bytes, libc::MADV_DONTFORK) == 0);
+        slice::from_raw_parts_mut(start.cast(), bytes)
+    };
+    // Zeros might all be one page.
+    memory.fill(1);
+    memory
+}
+
+/// The time that the call took, and its errno, or 0.
+pub type Sample = (u64, i32);
+
+/// Takes the time of the call alone; closing the socket is the caller's.
+pub fn timed(contender: &Contender) -> (Sample, Option<(OwnedFd, u16)>) {
     let start = Instant::now();
     let outcome = contender.open();
     let nanoseconds = start.elapsed().as_nanos() as u64;
-    let allocations = (allocations() - allocations_before) as u32;
-    let (errno, port, socket) = match outcome {
-        Ok((socket, port)) => (0, port, Some(socket)),
-        Err(errno) => (errno, 0, None),
-    };
-    (Sample { contender: index as u32, errno, nanoseconds, allocations, port: port.into() }, socket)
+    ((nanoseconds, outcome.as_ref().err().copied().unwrap_or(0)), outcome.ok())
 }
 
-/// How long a case is measured.
-#[derive(Clone, Copy)]
-pub struct Plan {
-    pub rounds: u64,
-    /// So many calls each contender makes, whatever they cost.
-    pub at_least: u64,
-    /// For all contenders together. One that has used up its share of it sits rounds out, evenly over the run: a call
-    /// that costs a thousand times another's would otherwise decide how many calls there are. Ours never does.
-    pub time: Duration,
+/// A connection is reset, so that it leaves no TIME_WAIT for the next call.
+fn close(socket: OwnedFd) {
+    // It may have been reset already.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
-/// A process of a real-time class that leaves the CPU less than 5 % of the time is stopped for 50 ms in every second
-/// (kernel.sched_rt_runtime_us), in the middle of a call. So it rests of its own accord, between calls.
-const WORK: Duration = Duration::from_millis(20);
-const REST: Duration = Duration::from_millis(2);
-
-/// The order in which contenders take their turns: shuffled anew for every round. What comes right before a call
-/// decides how warm the caches are for it; with a fixed or a rotating order that would be the same contender's work
-/// every time.
+/// The order in which contenders take their turns: shuffled anew for every round, so that nobody has a fixed neighbour.
 pub struct Turns {
     random: fastrand::Rng,
     order: Vec<usize>,
 }
 
 impl Turns {
-    /// Of so many contenders. The same orders in every process, so that several can go through them together.
     pub fn of(contenders: usize) -> Self {
         Self { random: fastrand::Rng::with_seed(1), order: (0..contenders).collect() }
     }
@@ -72,143 +108,90 @@ impl Turns {
     }
 }
 
-/// Every round calls each contender once.
-pub fn interleaved(contenders: &[Contender], plan: Plan, mut after_round: impl FnMut()) -> Vec<Tally> {
-    let mut tallies = new_tallies(contenders);
-    let share = plan.time.as_nanos() as f64 / contenders.len() as f64;
-    let mut rested = Instant::now();
+/// In every round each contender makes one call. The rounds end when the time is used up.
+pub fn interleaved(
+    contenders: &[Contender],
+    condition: Condition,
+    rounds: u64,
+    time: Duration,
+    mut after_round: impl FnMut(),
+) -> Vec<Figures> {
+    /// A process of a real-time class that leaves the CPU less than 5 % of the time is stopped for 50 ms in every second
+    /// (kernel.sched_rt_runtime_us), in the middle of a call. So it rests of its own accord, between rounds.
+    const WORK: Duration = Duration::from_millis(20);
+
+    let mut tallies: Vec<Tally> = contenders.iter().map(|_| Tally::default()).collect();
     let mut turns = Turns::of(contenders.len());
-    for round in 0..plan.rounds {
-        let share_by_now = share * (round + 1) as f64 / plan.rounds as f64;
-        let calls_by_now = plan.at_least * (round + 1) / plan.rounds;
+    let _undisturbed = Undisturbed::ask();
+    let (began, mut rested) = (Instant::now(), Instant::now());
+    for _ in 0..rounds {
         for index in turns.next_round() {
-            let tally = &mut tallies[index];
-            let ours = contenders[index].role == Role::IcListener;
-            let had_its_share = tally.nanoseconds as f64 > share_by_now && tally.calls() >= calls_by_now.max(1);
-            if had_its_share && !ours {
-                continue;
+            condition.prepare(&contenders[index]);
+            let (sample, opened) = timed(&contenders[index]);
+            if let Some((socket, _)) = opened {
+                close(socket);
             }
-            let (sample, socket) = timed(index, &contenders[index]);
-            drop(socket);
-            tally.add(&sample);
+            tallies[index].add(sample);
         }
         after_round();
         if rested.elapsed() > WORK {
-            std::thread::sleep(REST);
+            std::thread::sleep(rested.elapsed() / 15);
             rested = Instant::now();
         }
-    }
-    tallies
-}
-
-/// Calls one contender after the other until `keep_on` says stop, and keeps what it opened.
-pub fn opened_until(
-    index: usize,
-    contender: &Contender,
-    mut keep_on: impl FnMut(&Sample) -> ControlFlow<()>,
-) -> (Vec<Sample>, Vec<OwnedFd>) {
-    let (mut samples, mut sockets) = (Vec::new(), Vec::new());
-    loop {
-        let (sample, socket) = timed(index, contender);
-        sockets.extend(socket);
-        let stop = keep_on(&sample).is_break();
-        samples.push(sample);
-        if stop {
-            return (samples, sockets);
+        if began.elapsed() > time {
+            break;
         }
     }
+    contenders.iter().zip(&tallies).map(|(contender, tally)| tally.figures(contender.name)).collect()
 }
 
 /// What the calls of one contender add up to.
 pub struct Tally {
-    pub latency: Histogram<u64>,
-    pub errors: BTreeMap<i32, u64>,
-    pub allocations: u64,
-    nanoseconds: u64,
+    latency: Histogram<u64>,
+    errors: BTreeMap<i32, u64>,
 }
 
-/// So many calls it takes for a p99: ten of them lie beyond it.
-const ENOUGH_FOR_P99: u64 = 1_000;
+impl Default for Tally {
+    fn default() -> Self {
+        let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that a histogram can have");
+        Self { latency, errors: BTreeMap::new() }
+    }
+}
+
+/// So many calls it takes for a p99: four of them lie beyond it.
+const ENOUGH_FOR_P99: u64 = 400;
 
 impl Tally {
-    pub fn calls(&self) -> u64 {
-        self.latency.len()
-    }
-
-    pub fn succeeded(&self) -> u64 {
-        self.calls() - self.errors.values().sum::<u64>()
-    }
-
-    pub fn p50(&self) -> u64 {
-        self.latency.value_at_quantile(0.5)
-    }
-
-    /// None when there are too few calls.
-    pub fn p99(&self) -> Option<u64> {
-        (self.calls() >= ENOUGH_FOR_P99).then(|| self.latency.value_at_quantile(0.99))
-    }
-
-    fn add(&mut self, sample: &Sample) {
+    pub fn add(&mut self, (nanoseconds, errno): Sample) {
         // Saturating, so that it cannot fail: a minute is beyond any case.
-        self.latency.saturating_record(sample.nanoseconds);
-        if sample.errno != 0 {
-            *self.errors.entry(sample.errno).or_default() += 1;
+        self.latency.saturating_record(nanoseconds);
+        if errno != 0 {
+            *self.errors.entry(errno).or_default() += 1;
         }
-        self.allocations += u64::from(sample.allocations);
-        self.nanoseconds += sample.nanoseconds;
+    }
+
+    pub fn figures(&self, name: &str) -> Figures {
+        let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        let quantile = |quantile| microseconds(self.latency.value_at_quantile(quantile));
+        let calls = self.latency.len();
+        Figures {
+            name: name.to_owned(),
+            calls,
+            succeeded: calls - self.errors.values().sum::<u64>(),
+            errors: self.errors.iter().map(|(&errno, &times)| (errno_name(errno), times)).collect(),
+            p50_us: quantile(0.5),
+            p99_us: (calls >= ENOUGH_FOR_P99).then(|| quantile(0.99)),
+            mean_us: microseconds(self.latency.mean().round() as u64),
+            max_us: microseconds(self.latency.max()),
+        }
     }
 }
 
-pub fn new_tallies(contenders: &[Contender]) -> Vec<Tally> {
-    let tally = || Tally {
-        latency: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that a histogram can have"),
-        errors: BTreeMap::new(),
-        allocations: 0,
-        nanoseconds: 0,
-    };
-    contenders.iter().map(|_| tally()).collect()
-}
-
-const RECORD: usize = 24;
-
-/// Sends samples to the process that tallies. Several processes share a pipe, so a record is never torn: a write of
-/// PIPE_BUF bytes or less is atomic (pipe(7)).
-pub fn send(samples: &[Sample], to: &mut impl Write) -> io::Result<()> {
-    const AT_ONCE: usize = libc::PIPE_BUF / RECORD;
-    for some in samples.chunks(AT_ONCE) {
-        let mut bytes = Vec::with_capacity(AT_ONCE * RECORD);
-        for sample in some {
-            bytes.extend(sample.contender.to_ne_bytes());
-            bytes.extend(sample.errno.to_ne_bytes());
-            bytes.extend(sample.nanoseconds.to_ne_bytes());
-            bytes.extend(sample.allocations.to_ne_bytes());
-            bytes.extend(sample.port.to_ne_bytes());
-        }
-        to.write_all(&bytes)?;
-    }
-    Ok(())
-}
-
-/// Adds up what arrives until all senders are done, and shows each sample to `look`.
-pub fn receive(from: impl Read, tallies: &mut [Tally], mut look: impl FnMut(&Sample)) -> io::Result<()> {
-    let mut from = io::BufReader::new(from);
-    let mut record = [0; RECORD];
-    loop {
-        match from.read_exact(&mut record) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        let half = |at: usize| u32::from_ne_bytes(record[at..at + 4].try_into().expect("four bytes"));
-        let sample = Sample {
-            contender: half(0),
-            errno: half(4) as i32,
-            nanoseconds: u64::from_ne_bytes(record[8..16].try_into().expect("eight bytes")),
-            allocations: half(16),
-            port: half(20),
-        };
-        look(&sample);
-        tallies[sample.contender as usize].add(&sample);
+fn errno_name(errno: i32) -> String {
+    match errno {
+        libc::EADDRINUSE => "EADDRINUSE".to_owned(),
+        libc::EADDRNOTAVAIL => "EADDRNOTAVAIL".to_owned(),
+        _ => format!("errno {errno}"),
     }
 }
 
@@ -239,12 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_p99_takes_a_thousand_calls() {
-        let mut tallies = new_tallies(&crate::contenders::UDP[..1]);
-        let sample = Sample { contender: 0, errno: 0, nanoseconds: 5_000, allocations: 0, port: 1 };
-        (0..999).for_each(|_| tallies[0].add(&sample));
-        assert_eq!(tallies[0].p99(), None);
-        tallies[0].add(&sample);
-        assert!(tallies[0].p99().is_some());
+    fn a_p99_takes_enough_calls() {
+        let mut tally = Tally::default();
+        (1..ENOUGH_FOR_P99).for_each(|_| tally.add((5_000, 0)));
+        assert_eq!(tally.figures("").p99_us, None);
+        tally.add((5_000, libc::EADDRINUSE));
+        let figures = tally.figures("");
+        assert!(figures.p99_us.is_some() && figures.succeeded == ENOUGH_FOR_P99 - 1);
+        assert_eq!(figures.errors, [("EADDRINUSE".to_owned(), 1)].into());
+    }
+
+    #[test]
+    fn the_walk_is_over_a_cache() {
+        assert!((4 << 20..=64 << 20).contains(&walked_bytes()));
     }
 }

@@ -11,10 +11,6 @@ pub const DEFAULT_RANGE: RangeInclusive<u16> = 32768..=60999;
 
 pub const DEFAULT_PORTS: usize = 28_232;
 
-const PORT_RANGE: &str = "net/ipv4/ip_local_port_range";
-const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
-const TIME_WAIT_LIMIT: &str = "net/ipv4/tcp_max_tw_buckets";
-
 /// Leaves the host's network for a fresh one. To be called before any thread is started.
 pub fn enter() -> io::Result<()> {
     // SAFETY: no memory is involved.
@@ -34,20 +30,22 @@ pub fn enter() -> io::Result<()> {
 
 /// Gives the namespace another range.
 pub fn set_range(range: &RangeInclusive<u16>) -> io::Result<()> {
-    write(PORT_RANGE, &format!("{}\t{}", range.start(), range.end()))
+    set("ip_local_port_range", &format!("{}\t{}", range.start(), range.end()))
 }
 
 /// Reserves ports as an administrator does.
 pub fn reserve_ports(list: &str) -> io::Result<()> {
-    write(RESERVED_PORTS, list)
+    set("ip_local_reserved_ports", list)
 }
 
-/// Makes room for that many connections in TIME_WAIT.
-pub fn allow_time_wait(count: usize) -> io::Result<()> {
-    if read(TIME_WAIT_LIMIT)?.parse().is_ok_and(|limit: usize| limit > count) {
-        return Ok(());
-    }
-    write(TIME_WAIT_LIMIT, &(2 * count).to_string())
+/// Makes room for a connection in TIME_WAIT on each port, and for the kernel's own counting of those about to end.
+pub fn allow_time_wait() -> io::Result<()> {
+    set("tcp_max_tw_buckets", &(2 * DEFAULT_PORTS).to_string())
+}
+
+fn set(name: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv4/{name}"), value)
+        .map_err(|error| io::Error::new(error.kind(), format!("{name} = {value}: {error}")))
 }
 
 fn bring_up_loopback() -> io::Result<()> {
@@ -61,13 +59,4 @@ fn bring_up_loopback() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-fn read(name: &str) -> io::Result<String> {
-    Ok(fs::read_to_string(format!("/proc/sys/{name}"))?.trim().to_owned())
-}
-
-fn write(name: &str, value: &str) -> io::Result<()> {
-    fs::write(format!("/proc/sys/{name}"), value)
-        .map_err(|error| io::Error::new(error.kind(), format!("{name} = {value}: {error}")))
 }

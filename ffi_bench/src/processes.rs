@@ -1,9 +1,10 @@
-//! Child processes that do not outlive their parent, and a barrier between them.
+//! Child processes that do not outlive their parent.
 
-use std::io;
+use std::io::{self, PipeReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::time::Duration;
+
+use socket2::Socket;
 
 /// A forked child. Dropping it without [`Child::join`] kills it.
 pub struct Child {
@@ -18,17 +19,14 @@ impl Child {
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
-                die_with_parent();
+                // SAFETY: no memory is involved.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 let outcome = catch_unwind(AssertUnwindSafe(body));
                 // SAFETY: ends the process, without the exit handlers that are the parent's.
                 unsafe { libc::_exit(i32::from(outcome.is_err())) }
             }
             pid => Ok(Self { pid, joined: false }),
         }
-    }
-
-    pub fn pid(&self) -> libc::pid_t {
-        self.pid
     }
 
     /// Waits for its end; an error unless it ended well.
@@ -40,11 +38,6 @@ impl Child {
         }
         self.joined = true;
         if status == 0 { Ok(()) } else { Err(io::Error::other(format!("a child ended with status {status:#x}"))) }
-    }
-
-    /// Somebody else (the tracer) has waited for it.
-    pub fn forget(mut self) {
-        self.joined = true;
     }
 }
 
@@ -60,6 +53,46 @@ impl Drop for Child {
     }
 }
 
+/// Processes that hold sockets until they are dropped. One process may not have as many files as a range has ports.
+pub struct Holders {
+    children: Vec<Child>,
+    ready: PipeReader,
+}
+
+impl Holders {
+    /// Has `make` called with each number below `count`.
+    pub fn start(count: usize, make: impl Fn(usize) -> io::Result<Socket>) -> io::Result<Self> {
+        const OTHER_FILES: usize = 64;
+        let (ready, is_ready) = io::pipe()?;
+        // At least two, so that both cores are at work.
+        let processes = count.div_ceil(open_files_limit().saturating_sub(OTHER_FILES).max(1)).max(2);
+        let children = (0..processes).map(|process| {
+            Child::fork(|| {
+                let held: io::Result<Vec<Socket>> = (process..count).step_by(processes).map(&make).collect();
+                if let Err(error) = &held {
+                    eprintln!("a socket to hold: {error}");
+                }
+                (&is_ready).write_all(&[u8::from(held.is_ok())]).expect("the parent reads");
+                loop {
+                    // SAFETY: no memory is involved.
+                    unsafe { libc::pause() };
+                }
+            })
+        });
+        Ok(Self { children: children.collect::<io::Result<_>>()?, ready })
+    }
+
+    /// Until all are there.
+    pub fn wait(mut self) -> io::Result<Self> {
+        let mut ready = vec![0; self.children.len()];
+        self.ready.read_exact(&mut ready)?;
+        if ready.contains(&0) {
+            return Err(io::Error::other("not all sockets could be held"));
+        }
+        Ok(self)
+    }
+}
+
 /// The CPU time that this process has used.
 pub fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -68,37 +101,28 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Asks the kernel to kill this process when its parent ends.
-pub fn die_with_parent() {
-    // SAFETY: no memory is involved.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-}
-
 /// While it lives, this process runs before all ordinary ones, so that what else the machine has to do stays out of the
-/// figures: a time slice of another process is longer than a thousand listeners take.
-pub struct Undisturbed {
-    pub granted: bool,
-}
+/// figures: a time slice of another process is longer than a thousand listeners take. It takes privilege (CAP_SYS_NICE
+/// or RLIMIT_RTPRIO); without it nothing changes.
+pub struct Undisturbed;
 
 impl Undisturbed {
-    /// It takes privilege (CAP_SYS_NICE or RLIMIT_RTPRIO); without it nothing changes.
     pub fn ask() -> Self {
-        Self { granted: schedule(libc::SCHED_RR, 1) }
+        schedule(libc::SCHED_RR, 1);
+        Self
     }
 }
 
 impl Drop for Undisturbed {
     fn drop(&mut self) {
-        if self.granted {
-            schedule(libc::SCHED_OTHER, 0);
-        }
+        schedule(libc::SCHED_OTHER, 0);
     }
 }
 
-fn schedule(policy: i32, priority: i32) -> bool {
+fn schedule(policy: i32, priority: i32) {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: 0 is this thread; the parameters are only read.
-    unsafe { libc::sched_setscheduler(0, policy, &parameters) == 0 }
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) };
 }
 
 /// Lets this process open as many files as it may, and says how many that are.
@@ -111,45 +135,4 @@ pub fn open_files_limit() -> usize {
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
     }
     limit.rlim_cur as usize
-}
-
-/// A barrier for forked processes: pthread_barrier_t in memory that they share.
-pub struct Barrier(NonNull<libc::pthread_barrier_t>);
-
-impl Barrier {
-    pub fn new(members: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping; it is as large as what is put into it, and page-aligned.
-        unsafe {
-            let memory = libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<libc::pthread_barrier_t>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            );
-            if memory == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            let mut attributes = std::mem::zeroed();
-            libc::pthread_barrierattr_init(&mut attributes);
-            libc::pthread_barrierattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
-            match libc::pthread_barrier_init(memory.cast(), &attributes, members as u32) {
-                0 => Ok(Self(NonNull::new_unchecked(memory.cast()))),
-                error => Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-    }
-
-    pub fn wait(&self) {
-        // SAFETY: initialized in new(), unmapped only in drop().
-        unsafe { libc::pthread_barrier_wait(self.0.as_ptr()) };
-    }
-}
-
-impl Drop for Barrier {
-    fn drop(&mut self) {
-        // SAFETY: mapped with this size in new(); other processes have mappings of their own.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<libc::pthread_barrier_t>()) };
-    }
 }

@@ -1,81 +1,66 @@
-//! What a case found, as it goes into `results/*.json`.
+//! What a run found: `results.json`, and the table on the terminal.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contenders::{Address, Contender, Role};
-use crate::footprint;
-use crate::measure::Tally;
-use crate::system_calls::{self, Count};
+use crate::measure::{Condition, walked_bytes};
 
 #[derive(Serialize, Deserialize)]
-pub struct CaseResult {
-    pub case: String,
-    pub title: String,
+pub struct Run {
     pub kernel: String,
     pub cpu: String,
     pub cpus: usize,
+    /// Before each cold call.
+    pub walked_bytes: usize,
     /// A short run; its tails are worth less.
     pub quick: bool,
-    /// The calls were made with real-time priority. Not so where many processes are at work at once.
-    pub undisturbed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub occupancy: Option<Occupancy>,
-    /// What else was there, such as the number of ports in TIME_WAIT.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub conditions: BTreeMap<String, u64>,
-    pub contenders: Vec<ContenderResult>,
+    /// What linking the library adds to a stripped C program.
+    pub linking_adds_bytes: u64,
+    #[serde(default)]
+    pub fills: Vec<Fill>,
+    #[serde(default)]
+    pub cases: Vec<Case>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Occupancy {
-    pub percent: u32,
-    /// How the listeners came to their ports.
-    pub placed: Placed,
-    /// Whether the kernel really placed them, or a model of what it does.
-    pub modelled: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Placed {
-    AtRandom,
-    BySoReuseaddrAndBind0,
+/// What a group of cases tells the program that started it.
+#[derive(Serialize, Deserialize)]
+pub enum Found {
+    Case(Case),
+    Fill(Fill),
 }
 
 #[derive(Serialize, Deserialize)]
-pub struct ContenderResult {
+pub struct Case {
+    pub name: String,
+    pub condition: Condition,
+    pub contenders: Vec<Figures>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Figures {
     pub name: String,
     pub calls: u64,
     pub succeeded: u64,
-    pub success_rate: f64,
     /// How often each errno came.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub errors: BTreeMap<String, u64>,
     pub p50_us: f64,
-    /// Of 1,000 calls and more.
+    /// Of 400 calls and more.
     pub p99_us: Option<f64>,
+    pub mean_us: f64,
     pub max_us: f64,
-    /// p50 by p50, of the contenders on the same address.
-    pub ratio_to_stock: Option<f64>,
-    pub ratio_to_floor: Option<f64>,
-    /// p50 by its own p50 on a quiet host.
-    pub ratio_to_quiet: Option<f64>,
-    pub system_calls_per_call: Option<f64>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub system_calls: BTreeMap<String, f64>,
-    pub allocations_per_call: f64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub fill: Option<Fill>,
 }
 
 /// A range filled by one contender.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Fill {
+    pub contender: String,
     pub processes: usize,
     pub seconds: f64,
     /// Of all processes together. Another program on the machine makes `seconds` longer, but not this.
@@ -87,120 +72,164 @@ pub struct Fill {
     pub stopped: bool,
 }
 
-impl CaseResult {
-    pub fn of(&self, name: &str) -> Option<&ContenderResult> {
+const FILE: &str = "results.json";
+
+/// Where `make bench` leaves it.
+#[cfg(test)]
+pub const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/figures");
+
+impl Run {
+    pub fn new(quick: bool) -> io::Result<Self> {
+        Ok(Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            cpu: cpu_model()?,
+            cpus: std::thread::available_parallelism()?.get(),
+            walked_bytes: walked_bytes(),
+            quick,
+            linking_adds_bytes: linking_adds_bytes()?,
+            fills: Vec::new(),
+            cases: Vec::new(),
+        })
+    }
+
+    pub fn add(&mut self, found: Found) {
+        match found {
+            Found::Case(case) => {
+                case.print();
+                self.cases.push(case);
+            }
+            Found::Fill(fill) => {
+                fill.print();
+                self.fills.push(fill);
+            }
+        }
+    }
+
+    pub fn of(&self, name: &str, condition: Condition) -> Option<&Case> {
+        self.cases.iter().find(|case| case.name == name && case.condition == condition)
+    }
+
+    pub fn fill(&self, contender: &str) -> Option<&Fill> {
+        self.fills.iter().find(|fill| fill.contender == contender)
+    }
+
+    pub fn read(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(FILE);
+        fs::read_to_string(&path)
+            .and_then(|text| Ok(serde_json::from_str(&text)?))
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+    }
+
+    /// One line for each contender of each case, so that two runs can be compared by diff.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let text = serde_json::to_string(self)?;
+        let text = text.replace("{\"name\"", "\n{\"name\"").replace("\"cases\"", "\n\"cases\"");
+        fs::write(directory.join(FILE), text.replace("\"fills\"", "\n\"fills\"") + "\n")
+    }
+}
+
+impl Case {
+    pub fn of(&self, name: &str) -> Option<&Figures> {
         self.contenders.iter().find(|contender| contender.name == name)
     }
 
-    /// All that [`Self::write`] left in the directory.
-    pub fn read_all(directory: &Path) -> io::Result<Vec<Self>> {
-        let mut results = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
-            let is_case = path.file_name().is_some_and(|name| name != footprint::FILE);
-            if is_case && path.extension().is_some_and(|extension| extension == "json") {
-                let result = serde_json::from_str(&fs::read_to_string(&path)?);
-                results.push(result.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
-            }
-        }
-        Ok(results)
+    /// The one that a contender is compared with: Greenplum's C on the same address, or connect().
+    fn stock_of(&self, name: &str) -> Option<&Figures> {
+        let stock = if name.ends_with("unicast") { "stock unicast" } else { "stock" };
+        self.of(stock).or_else(|| self.of("connect"))
     }
 
-    /// Fills in what takes the whole run to know: the machine, and the ratio to the quiet host.
-    pub fn complete(&mut self, quiet: Option<&CaseResult>) -> io::Result<()> {
-        self.kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-        self.cpu = cpu_model()?;
-        self.cpus = std::thread::available_parallelism()?.get();
-        for contender in &mut self.contenders {
-            contender.ratio_to_quiet = quiet
-                .and_then(|quiet| quiet.of(&contender.name))
-                .map(|its_quiet| significant(contender.p50_us / its_quiet.p50_us));
-        }
-        Ok(())
-    }
-
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        fs::write(directory.join(format!("{}.json", self.case)), text + "\n")
-    }
-}
-
-impl ContenderResult {
-    /// The results of the contenders of one case; `counts` is empty where system calls were not counted.
-    pub fn of_all(contenders: &[Contender], tallies: &[Tally], counts: &[Count]) -> Vec<Self> {
-        let mut results: Vec<Self> = contenders
-            .iter()
-            .zip(tallies)
-            .enumerate()
-            .map(|(index, (contender, tally))| Self::new(contender, tally, counts.get(index)))
-            .collect();
-        let p50_of = |role: Role, address: Address| {
-            let index = contenders.iter().position(|other| other.role == role && other.address == address)?;
-            Some(microseconds(tallies[index].p50()))
+    fn print(&self) {
+        println!("\n{}, {}", title(&self.name), self.condition.name());
+        println!(
+            "  {:<26} {:>7} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
+            "", "success", "p50 us", "p99 us", "mean us", "max us", "calls", "x stock", "x floor"
+        );
+        let ratio = |one: &Figures, other: Option<&Figures>| {
+            other.map_or("-".to_owned(), |other| format!("{:.2}", one.p50_us / other.p50_us))
         };
-        for (result, contender) in results.iter_mut().zip(contenders) {
-            result.ratio_to_stock =
-                p50_of(Role::Stock, contender.address).map(|stock| significant(result.p50_us / stock));
-            result.ratio_to_floor =
-                p50_of(Role::Floor, contender.address).map(|floor| significant(result.p50_us / floor));
-        }
-        results
-    }
-
-    fn new(contender: &Contender, tally: &Tally, count: Option<&Count>) -> Self {
-        let count = count.filter(|count| count.calls > 0);
-        let calls = tally.calls() as f64;
-        Self {
-            name: contender.name.to_owned(),
-            calls: tally.calls(),
-            succeeded: tally.succeeded(),
-            success_rate: tally.succeeded() as f64 / calls,
-            errors: tally.errors.iter().map(|(&errno, &times)| (errno_name(errno), times)).collect(),
-            p50_us: microseconds(tally.p50()),
-            p99_us: tally.p99().map(microseconds),
-            max_us: microseconds(tally.latency.max()),
-            ratio_to_stock: None,
-            ratio_to_floor: None,
-            ratio_to_quiet: None,
-            system_calls_per_call: count
-                .map(|count| rounded(count.by_number.values().sum::<u64>() as f64 / count.calls as f64)),
-            system_calls: count.map_or_else(BTreeMap::new, |count| {
-                let per_call = |times: u64| rounded(times as f64 / count.calls as f64);
-                count.by_number.iter().map(|(&number, &times)| (system_calls::name(number), per_call(times))).collect()
-            }),
-            allocations_per_call: rounded(tally.allocations as f64 / calls),
-            fill: None,
+        let figure = |us: f64| if us < 100.0 { format!("{us:.1}") } else { format!("{us:.0}") };
+        for one in &self.contenders {
+            println!(
+                "  {:<26} {:>5} % {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
+                one.name,
+                // Cut, not rounded: 999 of 1000 must not look like all.
+                one.succeeded * 100 / one.calls.max(1),
+                figure(one.p50_us),
+                one.p99_us.map_or("-".into(), figure),
+                figure(one.mean_us),
+                figure(one.max_us),
+                one.calls,
+                ratio(one, self.stock_of(&one.name)),
+                ratio(one, self.of("floor")),
+            );
         }
     }
 }
 
-fn microseconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1000.0
-}
-
-/// To four significant digits, of which the histogram vouches for three.
-fn significant(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
-}
-
-/// To two places: a count divided by a number of calls does not mean more.
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
-fn errno_name(errno: i32) -> String {
-    match errno {
-        libc::EADDRINUSE => "EADDRINUSE".to_owned(),
-        libc::EADDRNOTAVAIL => "EADDRNOTAVAIL".to_owned(),
-        libc::EMFILE => "EMFILE".to_owned(),
-        libc::ENFILE => "ENFILE".to_owned(),
-        libc::ENOBUFS => "ENOBUFS".to_owned(),
-        _ => format!("errno {errno}"),
+impl Fill {
+    fn print(&self) {
+        let how = if self.stopped { "stopped after" } else { "in" };
+        println!(
+            "\nfilled by {} processes of {}: {} of {} ports, {how} {:.2} s ({:.2} s of CPU time)",
+            self.processes, self.contender, self.ports, self.usable_ports, self.seconds, self.cpu_seconds
+        );
     }
+}
+
+/// What a case is, in the tables.
+pub fn title(name: &str) -> String {
+    let of_range = |percent: &str, how: &str| format!("{percent} % held, {how}");
+    if let Some(percent) = name.strip_prefix("by_bind_0_") {
+        return of_range(percent, "as SO_REUSEADDR and bind(0) do it");
+    } else if let Some(percent) = name.strip_prefix("at_random_") {
+        return of_range(percent, "at random");
+    } else if let Some(percent) = name.strip_prefix("udp_at_random_") {
+        return format!("UDP, {}", of_range(percent, "at random"));
+    } else if let Some(left) = name.strip_prefix("left_") {
+        return format!("listeners on all ports but {left}");
+    }
+    match name {
+        "held_all" => "listeners on all ports",
+        "time_wait" => "all ports in TIME_WAIT, left by listeners with SO_REUSEADDR",
+        "time_wait_not_reusable" => "all ports in TIME_WAIT, left without SO_REUSEADDR",
+        "first_call" => "first call of a forked backend",
+        "other_range_first" => "first call, range 1024-20000, half of it held as by bind(0)",
+        "other_range" => "later calls in that range",
+        "udp_quiet" => "UDP, quiet",
+        "connect_other" => "a connection to another destination on every port",
+        "connect_time_wait" => "all ports in TIME_WAIT, left by listeners",
+        "connect_half_free" => "half of the 4-tuples taken, the other ports free",
+        "connect_half_time_wait" => "half of the 4-tuples taken, the other ports in TIME_WAIT, left by listeners",
+        "connect_ten_left" => "all 4-tuples taken but ten, those ports in TIME_WAIT, left by listeners",
+        "connect_none_left" => "all 4-tuples taken",
+        _ => "quiet",
+    }
+    .to_owned()
 }
 
 fn cpu_model() -> io::Result<String> {
     let text = fs::read_to_string("/proc/cpuinfo")?;
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    Ok(model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()))
+    Ok(model.map_or_else(|| env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()))
+}
+
+/// Builds a C program with the static library and one without it.
+fn linking_adds_bytes() -> io::Result<u64> {
+    let scratch = env::temp_dir().join(format!("ffi_bench.{}", std::process::id()));
+    fs::create_dir(&scratch)?;
+    let size_of = |body: &str, library: Option<&str>| {
+        let (source, program) = (scratch.join("program.c"), scratch.join("program"));
+        fs::write(&source, format!("#include \"ic_listener.h\"\nint main(void) {{ int port, fd; return {body}; }}\n"))?;
+        let mut command = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()));
+        command.args(["-O2", "-s", "-w", "-I", env!("IC_LISTENER_HEADERS"), "-o"]).arg(&program).arg(&source);
+        match command.args(library).status()? {
+            status if status.success() => Ok(fs::metadata(&program)?.len()),
+            status => Err(io::Error::other(format!("{command:?}: {status}"))),
+        }
+    };
+    let with = size_of("setup_listener(&port, &fd)", Some(env!("IC_LISTENER_STATIC_LIB")));
+    let without = size_of("0", None);
+    fs::remove_dir_all(&scratch)?;
+    Ok(with?.saturating_sub(without?))
 }

@@ -44,7 +44,7 @@ use crate::port_range::Range;
 use crate::sys::{self, Pages};
 
 pub(crate) mod netlink;
-mod proc;
+pub(crate) mod proc;
 
 /// When a census is cut short: a million connections of one listener are listed one by one. In CPU time, so that a
 /// crowd of others on the machine, on a bad day, changes nothing about the answer. A census never waits for anything.
@@ -124,8 +124,9 @@ pub(crate) enum Transport {
 pub(crate) enum Filter {
     /// Those with a local port in the range.
     LocalPorts(RangeInclusive<u16>),
-    /// Those that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address is the IPv4 one.
-    Towards(SocketAddr),
+    /// Those of IPv4 or IPv6 that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address
+    /// is the IPv4 one.
+    Towards { destination: SocketAddr, of_ipv4: bool },
 }
 
 /// Counts the holders of `ports` that are in the way of the address; None is the wildcard.
@@ -395,7 +396,9 @@ impl Census {
             if refused > 0 {
                 write!(f, "; {refused} held without SO_REUSEADDR")?;
             }
-            f.write_str("; held: ")?;
+            if self.holders.total() > 0 {
+                f.write_str("; held: ")?;
+            }
             return self.holders.describe(0, "", f);
         }
         // Right behind "64 in use", or after what else there was.

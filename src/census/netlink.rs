@@ -28,10 +28,12 @@ pub(crate) fn list(
 ) -> io::Result<()> {
     let mut socket = open()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        if matches!(filter, Filter::Towards(SocketAddr::V6(_))) && family == libc::AF_INET {
-            continue;
-        }
-        let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP);
+        let states = match filter {
+            Filter::LocalPorts(_) => ALL_STATES,
+            Filter::Towards { of_ipv4, .. } if *of_ipv4 == (family == libc::AF_INET) => CONNECTED_STATES,
+            Filter::Towards { .. } => continue,
+        };
+        let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP, states);
         match filter {
             Filter::LocalPorts(ports) => {
                 request.put(&[0; ID]);
@@ -46,7 +48,7 @@ pub(crate) fn list(
                     request.put(&port.to_ne_bytes());
                 }
             }
-            Filter::Towards(destination) => {
+            Filter::Towards { destination, .. } => {
                 // inet_diag_sockid with the port of the destination, then inet_diag_hostcond with its address.
                 request.put(&[0; 2]);
                 request.put(&destination.port().to_be_bytes());
@@ -90,9 +92,9 @@ fn read_answer(socket: &mut Socket, buffer: &mut [u8], each: &mut dyn FnMut(&See
 }
 
 /// Asks whether one connection exists.
-pub(crate) struct Asker(Socket);
+pub(crate) struct InetDiag(Socket);
 
-impl Asker {
+impl InetDiag {
     /// # Errors
     ///
     /// As socket(2): a policy may refuse netlink, or no descriptor is left.
@@ -117,7 +119,7 @@ impl Asker {
         // An IPv4-mapped connection is found as an IPv4 one.
         let (family, from, _) = octets(source.ip());
         let (_, to, _) = octets(destination.ip());
-        let mut request = Request::new(family, Transport::Tcp, NLM_F_REQUEST);
+        let mut request = Request::new(family, Transport::Tcp, NLM_F_REQUEST, ALL_STATES);
         request.put(&source.port().to_be_bytes());
         request.put(&destination.port().to_be_bytes());
         request.put(&from);
@@ -139,7 +141,7 @@ impl Asker {
     }
 }
 
-impl AsFd for Asker {
+impl AsFd for InetDiag {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -173,6 +175,10 @@ const INET_DIAG_MSG: usize = 72;
 /// A bit for each state of net/tcp_states.h: TCP_ESTABLISHED (1) to TCP_BOUND_INACTIVE (13, Linux 6.8).
 const ALL_STATES: u32 = (1 << 14) - 2;
 
+/// Without TCP_CLOSE (7), TCP_LISTEN (10) and TCP_BOUND_INACTIVE, which have no destination: for the last the kernel
+/// walks all ports that are bound.
+const CONNECTED_STATES: u32 = ALL_STATES & !(1 << 7 | 1 << 10 | 1 << 13);
+
 /// A message to the kernel: `nlmsghdr`, `inet_diag_req_v2`, and perhaps a program for its filter.
 struct Request {
     bytes: [u8; 128],
@@ -181,7 +187,7 @@ struct Request {
 
 impl Request {
     /// All but the inet_diag_sockid, which is put next.
-    fn new(family: i32, transport: Transport, flags: u16) -> Self {
+    fn new(family: i32, transport: Transport, flags: u16, states: u32) -> Self {
         let mut request = Self { bytes: [0; 128], length: 0 };
         request.put(&[0; 4]); // nlmsg_len
         request.put(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -192,7 +198,7 @@ impl Request {
             Transport::Udp => libc::IPPROTO_UDP,
         };
         request.put(&[family as u8, protocol as u8, 0, 0]);
-        request.put(&ALL_STATES.to_ne_bytes());
+        request.put(&states.to_ne_bytes());
         request
     }
 
@@ -348,18 +354,19 @@ mod tests {
             let server = listener.local_addr().unwrap();
             let client = TcpStream::connect(server).unwrap();
             let ours = client.local_addr().unwrap();
-            let asker = Asker::new().unwrap();
-            assert_eq!(asker.state_of(ours, server, 0).unwrap(), Some(1));
+            let inet_diag = InetDiag::new().unwrap();
+            assert_eq!(inet_diag.state_of(ours, server, 0).unwrap(), Some(1));
             let mut other = server;
             other.set_port(1);
-            assert_eq!(asker.state_of(ours, other, 0).unwrap(), None);
-            assert_eq!(asker.state_of(server, other, 0).unwrap(), Some(10));
+            assert_eq!(inet_diag.state_of(ours, other, 0).unwrap(), None);
+            assert_eq!(inet_diag.state_of(server, other, 0).unwrap(), Some(10));
+            let filter = Filter::Towards { destination: server, of_ipv4: server.is_ipv4() };
             let mut towards = Vec::new();
             let mut each = |seen: &Seen| {
                 towards.push((seen.local, seen.state));
                 true
             };
-            list(Transport::Tcp, &Filter::Towards(server), &mut [0; 32 << 10], &mut each).unwrap();
+            list(Transport::Tcp, &filter, &mut [0; 32 << 10], &mut each).unwrap();
             assert_eq!(towards, [(ours, 1)]);
         }
     }

@@ -22,7 +22,6 @@ use structs::{CENSUS_SIZE_0_1, LARGEST_STRUCT, OPTIONS_SIZE_0_1, REPORT_SIZE_0_1
 pub use structs::{IC_LISTENER_MESSAGE_SIZE, IcListenerCensus, IcListenerHolders, IcListenerOptions, IcListenerReport};
 
 use crate::address::Address;
-use crate::claim::Claim;
 use crate::drop_in::{self, without_help};
 use crate::error::Failure;
 use crate::listener::Opened;
@@ -55,8 +54,8 @@ use crate::{Attempts, Error, Options, PortOrigin, Step, sys};
 ///
 /// The call never blocks or sleeps. Free ports go first: the kernel looks for one in small parts of the range, before
 /// Linux 6.3 among 16 ports, and in a range of up to 64 ports among all. If it finds none, ports are shared: each port
-/// of the range is asked for once, and once more if another caller was about to take one. So a port that another program
-/// has bound with SO_REUSEADDR, and does not listen on yet, is taken only where free ports are rare.
+/// of the range is asked for once, and once more if another caller was about to take one. So a port that another
+/// program has bound with SO_REUSEADDR, and does not listen on yet, is taken only where free ports are rare.
 ///
 /// Any thread and any forked child may make the call; a signal handler may not. Where threads are cancelled
 /// (pthread_cancel(3)), disable cancellation around it. A signal handler that interrupts it must not leave by
@@ -90,7 +89,7 @@ pub unsafe extern "C" fn ic_listener_open_tcp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options, attempts| options.win_tcp(attempts)) }
+    unsafe { open(options, port, fd, report, |options, attempts| options.open_tcp_socket(attempts)) }
 }
 
 /// Opens a UDP socket that is alone on its port, for the UDP interconnect. It is non-blocking and close-on-exec. It
@@ -105,22 +104,23 @@ pub unsafe extern "C" fn ic_listener_open_udp(
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe { open(options, port, fd, report, |options, attempts| options.win_udp(attempts)) }
+    unsafe { open(options, port, fd, report, |options, attempts| options.open_udp_socket(attempts)) }
 }
 
 /// bind(2) for your own socket: same arguments, same return value, same errno. It does more for a TCP socket of AF_INET
 /// or AF_INET6 and port 0. It finds a port that no socket holds, by shorter searches than bind(2).
 ///
-/// Where no port is free but one can be shared, bind(2) would fail. This call succeeds, binds the address, and leaves
-/// the choice of the port to the call that knows what it is for: ic_listener_listen(), ic_listener_connect() or
-/// ic_listener_getsockname(). (Shared ports are in TIME_WAIT, under outgoing connections, or bound and not listening,
-/// each with SO_REUSEADDR.) Until then getsockname(2) shows port 0, and IP_RECVORIGDSTADDR, which means nothing to a TCP
-/// socket, is set. listen(2) instead of ic_listener_listen() fails with EADDRINUSE, as bind(2) would have.
+/// Where a search of some hundred ports finds none that is free, but one can be shared, this call succeeds. It binds
+/// the address, and leaves the choice of the port to the call that knows what it is for: ic_listener_listen(),
+/// ic_listener_connect() or ic_listener_getsockname(). (Shared ports are in TIME_WAIT, under outgoing connections, or
+/// bound and not listening, each with SO_REUSEADDR.) Until then getsockname(2) shows port 0, and IP_RETOPTS, which
+/// means nothing to a TCP socket, is set. listen(2) instead of ic_listener_listen() has the kernel search for a free
+/// port, as bind(2) would have.
 ///
 /// Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
 /// sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, and sockets of another network namespace than the
-/// calling thread's. (Before Linux 5.14 these cannot be told.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is
-/// changed but IP_RECVORIGDSTADDR.
+/// calling thread's. (Before Linux 5.14 these cannot be told.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket
+/// is changed but IP_RETOPTS.
 ///
 /// report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
 /// can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn ic_listener_bind(
     unsafe {
         call(fd, Step::Bind, report, |socket, attempts| match sock_addr(address, length) {
             Some(address) => drop_in::bind_fd(socket, &address, attempts),
-            None => of_libc(Step::Bind, libc::bind(fd, address, length)),
+            None => without_help(Step::Bind, of_libc(libc::bind(fd, address, length))),
         })
     }
 }
@@ -143,9 +143,9 @@ pub unsafe extern "C" fn ic_listener_bind(
 /// listen(2) for your own socket. On a TCP socket it also sets SO_REUSEADDR, so that the TIME_WAITs of its connections
 /// can be listened on. Call it after ic_listener_bind(), or after bind(2).
 ///
-/// It chooses the port of a socket that ic_listener_bind() left without one, or that was never bound if the kernel finds
-/// none: it claims a port, binds it and listens at once. A port that the socket has is never changed. EADDRINUSE stays
-/// EADDRINUSE.
+/// It chooses the port of a socket that ic_listener_bind() left without one, or that was never bound if the kernel
+/// finds none: it claims a port, binds it and listens at once. A port that the socket has is never changed. EADDRINUSE
+/// stays EADDRINUSE.
 ///
 /// report may be NULL. On failure errno is listen(2)'s. fd stays the caller's.
 #[unsafe(no_mangle)]
@@ -154,13 +154,13 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
     unsafe { call(fd, Step::Listen, report, |socket, attempts| drop_in::listen_fd(socket, backlog, attempts)) }
 }
 
-/// getsockname(2) for your own socket. It chooses the port of a socket that ic_listener_bind() left without one, so that
-/// the address can be published before ic_listener_listen(). That port never changes.
+/// getsockname(2) for your own socket. It chooses the port of a socket that ic_listener_bind() left without one, so
+/// that the address can be published before ic_listener_listen(). That port never changes.
 ///
-/// Such a socket listens from then on, so that no other socket can take the port: SO_ACCEPTCONN is set, and a peer that
-/// connects early is queued instead of refused. ic_listener_listen() then sets the backlog, and ic_listener_connect()
-/// ends the listening first, by shutdown(2). Where no port can be had any more, port 0 is shown, and
-/// ic_listener_listen() will say so.
+/// Such a socket has SO_REUSEADDR and listens from then on, so that no other socket can take the port: SO_ACCEPTCONN is
+/// set, and a peer that connects early is queued instead of refused (IP_RETOPTS stays set on its connection).
+/// ic_listener_listen() then sets the backlog, and ic_listener_connect() ends the listening first, by shutdown(2).
+/// Where no port can be had any more, port 0 is shown, and ic_listener_listen() will say so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_getsockname(
     fd: c_int,
@@ -168,8 +168,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
     length: *mut libc::socklen_t,
 ) -> c_int {
     if fd >= 0 {
-        // SAFETY: not -1, the one value that would be undefined behaviour. If the file is not open, the system calls say
-        // EBADF, and nothing else relies on it.
+        // SAFETY: not -1, the one value that would be undefined behaviour. If the file is not open, the system calls
+        // say EBADF, and nothing else relies on it.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         // A panic is a bug, and says so by itself. getsockname(2) is right without it.
         let _ = catch_unwind(|| drop_in::choose_for_getsockname(socket));
@@ -185,19 +185,20 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 /// TIME_WAIT. (For a socket that you connect otherwise, setsockopt(2) does the same, at any time.)
 ///
 /// Where connect(2) finds no port (EADDRNOTAVAIL, on a socket without a port), it names one with bind(2) and calls
-/// connect(2) again. In this way it uses ports that listeners left in TIME_WAIT and ports that others share. It asks the
-/// kernel first whether the port has a connection to this destination (sock_diag(7)), and claims the port among the
+/// connect(2) again. In this way it uses ports that listeners left in TIME_WAIT and ports that others share. It asks
+/// the kernel first whether the port has a connection to this destination (sock_diag(7)), and claims the port among the
 /// callers of this library, by a Unix socket with an abstract name that it closes again. Ports that anybody listens on,
 /// and ports with a holder without SO_REUSEADDR, cannot be named. Reserved ports are passed over. So is the port of the
 /// destination if that is this host: the socket would connect to itself. (connect(2) itself may do that; it is left
 /// alone.) A connection to this destination that is in TIME_WAIT is taken over last, and only where
 /// net.ipv4.tcp_timestamps is on: timestamps tell old segments from new ones. net.ipv4.tcp_tw_reuse does not matter.
+/// (Linux refuses to take over a connection whose peer had no timestamps.)
 ///
 /// After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
-/// connection to the destination. After a search that found nothing, the process makes no other towards that
-/// destination for ten times as long; it asks about 16 ports each time. After a connect(2) that found no port, the next
-/// ones of the process are confined to 512 ports first (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in
-/// microseconds.
+/// connection to the destination. In a range of more than 64 ports, after a search that found nothing, the process
+/// makes no other towards that destination for ten times as long, a second at most; it asks about 16 ports each time.
+/// After a connect(2) that found no port, the next ones of the process are confined to 512 ports first
+/// (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in microseconds.
 ///
 /// Sockets of another network namespace than the calling thread's get connect(2)'s own answer. (Before Linux 5.14 these
 /// cannot be told.)
@@ -207,8 +208,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 ///
 /// report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). There
 /// are two exceptions, where it keeps the port that was named: connect(2) from there failed for another reason, at once
-/// or later; or another program took the connection in between, or nobody could be asked (netlink refused, no inet_diag
-/// in the kernel) and the connection existed. fd stays the caller's.
+/// or later; or another program took the connection in between, or the kernel has no inet_diag to be asked
+/// and the connection existed, or it was in TIME_WAIT and could not be taken over. fd stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_connect(
     fd: c_int,
@@ -218,41 +219,33 @@ pub unsafe extern "C" fn ic_listener_connect(
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for; libc's connect() looks at the same bytes.
     unsafe {
-        call(fd, Step::Connect, report, |socket, attempts| match sock_addr(address, length) {
-            Some(address) => drop_in::connect_fd(socket, &address, attempts),
-            None => of_libc(Step::Connect, libc::connect(fd, address, length)),
+        call(fd, Step::Connect, report, |socket, attempts| {
+            let system_call = || of_libc(libc::connect(fd, address, length));
+            drop_in::connect_fd(socket, &system_call, &|| sock_addr(address, length), attempts)
         })
     }
 }
 
-/// The part of ic_listener_connect() between its two connect(2), for a caller that makes these itself, because they may
-/// wait: for a cancelled thread, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
+/// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a
+/// thread that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
 ///
-/// It returns 0 when it has bound the socket to a port from which the destination can be reached. *claim is a descriptor
-/// to close(2) after the second connect(2), or -1. It returns -1 with errno EADDRNOTAVAIL when there is no such port; the
-/// socket has none then, and *claim is -1. report may be NULL.
+/// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
+/// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
+/// made; then connect(2), called again with the same address, waits for it. It returns -1 with errno EADDRNOTAVAIL when
+/// no port was found, or with another errno of connect(2). report may be NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ic_listener_name_port(
+pub unsafe extern "C" fn ic_listener_begin_connect(
     fd: c_int,
     address: *const libc::sockaddr,
     length: libc::socklen_t,
-    claim: *mut c_int,
     report: *mut IcListenerReport,
 ) -> c_int {
     // SAFETY: the caller's promises are the ones asked for.
     unsafe {
-        write_if_wanted(claim, -1);
         call(fd, Step::Connect, report, |socket, attempts| {
-            if claim.is_null() {
-                return Err(Failure::Argument("claim must not be NULL"));
-            }
-            let Some(address) = sock_addr(address, length) else {
-                return Err(Failure::Argument("the address is NULL, or its length fits no address"));
-            };
-            if let Claim::Held(held) = drop_in::name_port_fd(socket, &address, attempts)? {
-                claim.write(held.into_raw_fd());
-            }
-            Ok(PortOrigin::Reused)
+            let address = sock_addr(address, length)
+                .ok_or(Failure::Argument("the address is NULL, or its length fits no address"))?;
+            drop_in::begin_connect_fd(socket, &address, attempts)
         })
     }
 }
@@ -283,6 +276,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
         return finish(libc::EINVAL);
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        panic_for_a_test();
         // SAFETY: the caller's promise for options is the one asked for.
         unsafe { options_from_c(options) }.and_then(|options| options.take_census())
     }));
@@ -400,9 +394,9 @@ unsafe fn sock_addr(address: *const libc::sockaddr, length: libc::socklen_t) -> 
     (bytes >= least).then_some(address)
 }
 
-/// What bind() and connect() of libc have returned, for an address that is handed on as it is.
-fn of_libc(step: Step, returned: c_int) -> Result<PortOrigin, Failure> {
-    without_help(step, if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) })
+/// What a function of libc has returned.
+fn of_libc(returned: c_int) -> std::io::Result<()> {
+    if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Where the port came from, and which it is, where the call tells.
@@ -426,12 +420,15 @@ unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> 
         Ok((Err(failure), _)) => failure.errno(),
         Err(_) => libc::ENOTRECOVERABLE,
     };
-    if let Some(size) = size {
-        let elapsed = sys::monotonic_time() - start;
-        let filled = catch_unwind(AssertUnwindSafe(|| filled(outcome, elapsed)));
-        if let Ok(filled) = filled {
-            // SAFETY: the caller promises so many bytes.
-            unsafe { write_sized(&filled, report, size) };
+    match size {
+        // What is freed is freed before errno is set: free() may change it (glibc before 2.33).
+        None => drop(outcome),
+        Some(size) => {
+            let elapsed = sys::monotonic_time() - start;
+            if let Ok(filled) = catch_unwind(AssertUnwindSafe(|| filled(outcome, elapsed))) {
+                // SAFETY: the caller promises so many bytes.
+                unsafe { write_sized(&filled, report, size) };
+            }
         }
     }
     finish(errno)

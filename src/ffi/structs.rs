@@ -1,11 +1,11 @@
 //! The structs of the C ABI. Each begins with its size, and none has a hole.
 
 use std::ffi::{c_char, c_int};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::ptr;
 use std::time::Duration;
 
-use crate::address::FloorBoundary;
+use crate::text::Text;
 use crate::{Attempts, Census, CensusSource, Error, Family, PortOrigin, Step};
 
 /// The size of the message in a report or census, its terminating NUL included.
@@ -116,8 +116,8 @@ pub struct IcListenerReport {
     pub elapsed_ns: u64,
     /// One line in English, NUL-terminated, without a newline, fit for errdetail(): how the call succeeded, or why it
     /// failed, such as "no port to listen on in 40000-40063: 64 tried, 64 in use: 50 in TIME_WAIT without SO_REUSEADDR
-    /// (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners". The wording may change: decide by error and
-    /// step.
+    /// (the next is free in 3 s, all in 41 s), 12 connections, 2 listeners". The wording may change: decide by error
+    /// and step.
     pub message: [c_char; IC_LISTENER_MESSAGE_SIZE],
 }
 
@@ -154,8 +154,9 @@ pub(super) const OPTIONS_SIZE_0_1: u32 = 2 * 4 + size_of::<*const c_char>() as u
 pub(super) const REPORT_SIZE_0_1: u32 = 360;
 pub(super) const CENSUS_SIZE_0_1: u32 = 328;
 
-/// Reads a struct that begins with its size, from a caller that may be older or newer than this library, as the kernel's
-/// copy_struct_from_user() does it: what the caller does not have is zero, what the library does not know must be.
+/// Reads a struct that begins with its size, from a caller that may be older or newer than this library, as the
+/// kernel's copy_struct_from_user() does it: what the caller does not have is zero, what the library does not know must
+/// be.
 ///
 /// # Safety
 ///
@@ -220,7 +221,7 @@ impl IcListenerReport {
         report.origin = origin as i32;
         report.port = port.unwrap_or(0).into();
         let how = match origin {
-            PortOrigin::Later => "will be chosen when it is known what it is for",
+            PortOrigin::Deferred => "will be chosen when it is known what it is for",
             PortOrigin::Reused => "was reused",
             PortOrigin::PickedByKernel => "was picked by the kernel",
             PortOrigin::Free | PortOrigin::None => "was free",
@@ -319,31 +320,14 @@ impl IcListenerCensus {
     }
 }
 
+/// Fills a message that was all zeros, and leaves its last byte so. A line that is too long is cut.
 fn set_message(to: &mut [c_char; IC_LISTENER_MESSAGE_SIZE], message: fmt::Arguments<'_>) {
-    // A line that is too long is cut; there is nobody to tell.
-    let _ = Message { to, length: 0 }.write_fmt(message);
+    let text = Text::<{ IC_LISTENER_MESSAGE_SIZE - 1 }>::of(message);
+    to.iter_mut().zip(text.as_bytes()).for_each(|(to, &from)| *to = from as c_char);
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Writes into a C string that was all zeros, and leaves its last byte so.
-struct Message<'a> {
-    to: &'a mut [c_char; IC_LISTENER_MESSAGE_SIZE],
-    length: usize,
-}
-
-impl Write for Message<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.to[self.length..IC_LISTENER_MESSAGE_SIZE - 1];
-        let fits = text.floor_boundary(room.len());
-        for (to, from) in room.iter_mut().zip(text[..fits].bytes()) {
-            *to = from as c_char;
-        }
-        self.length += fits;
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,9 @@ static int	patience_ms;
 /* A copy: a server may overwrite its arguments to show what it does. */
 static char program[64];
 
+/* Before glibc 2.34 a program without threads does not have it. */
+#pragma weak pthread_testcancel
+
 /*
  * Looks up the next functions, because dlsym() must not be called in a signal
  * handler, and connect() may be.  What other libraries call before this goes
@@ -167,48 +170,12 @@ is_tcp(int fd)
 		option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
 }
 
-/*
- * Whether this is an address of the socket's family that wants a port, so
- * that the library has something to do.  bind() reads it here, as libc's
- * functions read what they are given: a pointer to nowhere is the caller's
- * SIGSEGV.  *length becomes that of the address alone.
- */
-static bool
-wants_port(int fd, const sockaddr *address, socklen_t *length)
-{
-	sa_family_t family;
-	socklen_t	full = sizeof(struct sockaddr_in);
-	in_port_t	port;
-
-	if (address == NULL || *length < full ||
-		*length > sizeof(struct sockaddr_storage))
-		return false;
-	memcpy(&family, &address->sa_family, sizeof(family));
-	if (option(fd, SOL_SOCKET, SO_DOMAIN) != family)
-		return false;
-	if (family == AF_INET6)
-	{
-		full = sizeof(struct sockaddr_in6);
-		/* Without the scope, RFC 2133. */
-		if (*length < full - sizeof(uint32_t))
-			return false;
-	}
-	else if (family != AF_INET)
-		return false;
-	if (*length > full)
-		*length = full;
-	/* At the same place in both. */
-	memcpy(&port, &((const struct sockaddr_in *) address)->sin_port,
-		   sizeof(port));
-	return port == 0;
-}
-
 typedef enum Function
 {
 	BIND,
 	LISTEN,
 	CONNECT,
-	NAME_PORT,
+	BEGIN_CONNECT,
 } Function;
 
 typedef struct Call
@@ -218,7 +185,6 @@ typedef struct Call
 	const sockaddr *address;
 	socklen_t	length;
 	int			backlog;
-	int		   *claim;
 } Call;
 
 static int
@@ -231,9 +197,9 @@ make_call(const Call *call, IcListenerReport *report)
 									report);
 		case LISTEN:
 			return ic_listener_listen(call->fd, call->backlog, report);
-		case NAME_PORT:
-			return ic_listener_name_port(call->fd, call->address,
-										 call->length, call->claim, report);
+		case BEGIN_CONNECT:
+			return ic_listener_begin_connect(call->fd, call->address,
+											 call->length, report);
 		case CONNECT:
 			break;
 	}
@@ -286,39 +252,30 @@ write_line(const char *message)
 	}
 }
 
-/*
- * The same, again while there is patience left, and a line when no port was
- * found.  Not inlined: the report would take stack in every call, and the
- * stack may be small.
- */
-__attribute__((noinline))
-static int
-make_call_for_some_time(const Call *call)
+/* The waiting of one call. */
+typedef struct Wait
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int64_t		deadline = now() + patience_ms;
-	int64_t		pause = FIRST_PAUSE_MS;
-	int64_t		left;
-	int			returned = make_call(call, logs_to_stderr ? &report : NULL);
-	int			error = errno;
+	int64_t		deadline;		/* 0 before it begins */
+	int64_t		pause;
+} Wait;
 
-	/* Without a report, which would take a census each time. */
-	while (returned != 0 && is_about_ports(error) &&
-		   (left = deadline - now()) > 0)
-	{
-		if (pause > left)
-			pause = left;
-		nanosleep(&(struct timespec) {.tv_nsec = pause * 1000000}, NULL);
-		if (pause < LAST_PAUSE_MS)
-			pause *= 2;
-		returned = make_call(call, NULL);
-		error = errno;
-	}
-	/* Where no port was tried, it is not about ports of the range. */
-	if (returned != 0 && is_about_ports(error) && report.ports_tried > 0)
-		write_line(report.message);
-	errno = error;
-	return returned;
+/* Pauses, if there is patience left.  The caller tries again then. */
+static bool
+wait_for_port(Wait *wait)
+{
+	int64_t		left;
+
+	if (wait->deadline == 0)
+		*wait = (Wait) {now() + patience_ms, FIRST_PAUSE_MS};
+	left = wait->deadline - now();
+	if (left <= 0)
+		return false;
+	if (wait->pause > left)
+		wait->pause = left;
+	nanosleep(&(struct timespec) {.tv_nsec = wait->pause * 1000000}, NULL);
+	if (wait->pause < LAST_PAUSE_MS)
+		wait->pause *= 2;
+	return true;
 }
 
 /*
@@ -326,18 +283,60 @@ make_call_for_some_time(const Call *call)
  * unwind Rust's frames.  Changes errno on failure only.
  */
 static int
-by_library(const Call *call, int errno_before)
+by_library(const Call *call, IcListenerReport *report, int errno_before)
 {
 	int			cancel_state;
 	int			returned;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	returned = logs_to_stderr || patience_ms > 0 ?
-		make_call_for_some_time(call) : make_call(call, NULL);
+	returned = make_call(call, report);
 	if (returned == 0)
 		errno = errno_before;
 	pthread_setcancelstate(cancel_state, NULL);
 	return returned;
+}
+
+/*
+ * The same, again while there is patience left, and a line when no port was
+ * found.  Not inlined: the report would take stack in every call, and the
+ * stack may be small.
+ */
+__attribute__((noinline))
+static int
+with_patience(const Call *call, int errno_before)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	Wait		wait = {0};
+	int			returned = by_library(call, &report, errno_before);
+	int			error = errno;
+
+	/* Where no port was tried, the caller chose one, or there is no way. */
+	if (returned == 0 || !is_about_ports(error) || report.ports_tried == 0)
+		return returned;
+	/* Without a report, which would take a census each time. */
+	while (returned != 0 && is_about_ports(error) && wait_for_port(&wait))
+	{
+		errno = errno_before;
+		/* A blocking connect() may find a port itself by now. */
+		if (call->function == BEGIN_CONNECT)
+			returned = ic_next_connect(call->fd, call->address, call->length);
+		if (call->function != BEGIN_CONNECT ||
+			(returned != 0 && errno == EADDRNOTAVAIL))
+			returned = by_library(call, NULL, errno_before);
+		error = errno;
+	}
+	if (returned != 0 && is_about_ports(error) && logs_to_stderr)
+		write_line(report.message);
+	errno = returned == 0 ? errno_before : error;
+	return returned;
+}
+
+static int
+help(const Call *call, int errno_before)
+{
+	if (logs_to_stderr || patience_ms > 0)
+		return with_patience(call, errno_before);
+	return by_library(call, NULL, errno_before);
 }
 
 /*
@@ -348,17 +347,15 @@ int
 our_bind(int fd, const sockaddr *address, socklen_t length)
 {
 	int			errno_before = errno;
-	socklen_t	full = length;
 
-	if (!is_tcp(fd) || !wants_port(fd, address, &full) ||
-		option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
+	if (!is_tcp(fd) || option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
 	{
 		errno = errno_before;
 		return ic_next_bind(fd, address, length);
 	}
-	return by_library(&(Call) {
-					  .function = BIND,.fd = fd,.address = address,.length = full
-					  }, errno_before);
+	return help(&(Call) {
+				.function = BIND,.fd = fd,.address = address,.length = length
+				}, errno_before);
 }
 
 int
@@ -371,36 +368,9 @@ our_listen(int fd, int backlog)
 		errno = errno_before;
 		return ic_next_listen(fd, backlog);
 	}
-	return by_library(&(Call) {
-					  .function = LISTEN,.fd = fd,.backlog = backlog
-					  }, errno_before);
-}
-
-static void
-close_claim(int *claim)
-{
-	if (*claim >= 0)
-		close(*claim);
-}
-
-/*
- * Names a port, and connects in this frame: a signal may interrupt or restart
- * connect(), a thread may be cancelled, or a handler may jump out.  A claim is
- * closed by cancellation; a handler that jumps out leaves it open.
- */
-static int
-connect_from_named_port(int fd, const sockaddr *address, socklen_t length,
-						int errno_before)
-{
-	__attribute__((cleanup(close_claim)))
-	int			claim = -1;
-
-	if (by_library(&(Call) {
-				   .function = NAME_PORT,.fd = fd,.address = address,
-				   .length = length,.claim = &claim
-				   }, errno_before) != 0)
-		return -1;
-	return ic_next_connect(fd, address, length);
+	return help(&(Call) {
+				.function = LISTEN,.fd = fd,.backlog = backlog
+				}, errno_before);
 }
 
 /*
@@ -412,16 +382,19 @@ end_listening(int fd)
 {
 	int			off = 0;
 
-	if (option(fd, IPPROTO_IP, IP_RECVORIGDSTADDR) == 0)
+	if (option(fd, IPPROTO_IP, IP_RETOPTS) == 0)
 		return;
 	if (option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0)
 		shutdown(fd, SHUT_RD);
-	setsockopt(fd, IPPROTO_IP, IP_RECVORIGDSTADDR, &off, sizeof(off));
+	setsockopt(fd, IPPROTO_IP, IP_RETOPTS, &off, sizeof(off));
 }
 
 /*
  * A blocking socket's connection is made by the next library's connect(), in
- * the program's own call, because it may wait.
+ * the program's own call: there a signal may interrupt or restart it, a thread
+ * may be cancelled, or a handler may jump out.  Where it finds no port, the
+ * connection is begun from one that is named, and connect() waits for it, as
+ * one does that is restarted after a signal.
  */
 int
 our_connect(int fd, const sockaddr *address, socklen_t length)
@@ -437,16 +410,31 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 		return ic_next_connect(fd, address, length);
 	}
 	if (flags & O_NONBLOCK)
-		return by_library(&(Call) {
-						  .function = CONNECT,.fd = fd,.address = address,.length = length
-						  }, errno_before);
+	{
+		/* It is a cancellation point also where it does not wait. */
+		if (pthread_testcancel != NULL)
+			pthread_testcancel();
+		return help(&(Call) {
+					.function = CONNECT,.fd = fd,.address = address,.length = length
+					}, errno_before);
+	}
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	end_listening(fd);
 	errno = errno_before;
 	returned = ic_next_connect(fd, address, length);
 	if (returned == 0 || errno != EADDRNOTAVAIL)
 		return returned;
-	return connect_from_named_port(fd, address, length, errno_before);
+	returned = help(&(Call) {
+					.function = BEGIN_CONNECT,.fd = fd,.address = address,.length = length
+					}, errno_before);
+	if (returned == 0 || (errno != EINPROGRESS && errno != EINTR))
+		return returned;
+	errno = errno_before;
+	returned = ic_next_connect(fd, address, length);
+	/* SO_SNDTIMEO has expired. */
+	if (returned != 0 && errno == EALREADY)
+		errno = EINPROGRESS;
+	return returned;
 }
 
 int
@@ -456,7 +444,7 @@ our_getsockname(int fd, sockaddr *address, socklen_t *length)
 	int			cancel_state;
 	int			returned;
 
-	if (option(fd, IPPROTO_IP, IP_RECVORIGDSTADDR) == 0)
+	if (option(fd, IPPROTO_IP, IP_RETOPTS) == 0)
 	{
 		errno = errno_before;
 		return ic_next_getsockname(fd, address, length);

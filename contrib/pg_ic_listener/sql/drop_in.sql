@@ -1,6 +1,7 @@
 --
 -- bind(), listen() and connect() on sockets that the backend made
 --
+CREATE EXTENSION dblink;
 SELECT dblink_connect('other', format('dbname=%s host=%s port=%s', current_database(),
 									  split_part(current_setting('unix_socket_directories'), ',', 1),
 									  current_setting('port')));
@@ -29,6 +30,20 @@ SELECT address, listen_plain, connect_plain, gather.*
 FROM unnest(ARRAY['0.0.0.0', '::']) address, unnest(ARRAY[true, false]) listen_plain,
 	 unnest(ARRAY[true, false]) connect_plain, gather(address, listen_plain, connect_plain)
 ORDER BY 1, 2, 3;
+
+-- A connection that breaks off in a row, and two that are not ours.
+BEGIN;
+SELECT fd AS listener FROM ic_listener_open_tcp(port_min => 7003, port_max => 7003) \gset
+COPY (SELECT) TO PROGRAM $$bash -c 'printf "\0\0\0\5hel" > /dev/tcp/127.0.0.1/7003'$$;
+COPY (SELECT) TO PROGRAM $$bash -c 'printf "GET / HTTP/1.0" > /dev/tcp/127.0.0.1/7003'$$;
+COPY (SELECT) TO PROGRAM $$bash -c 'printf "\0\0\0\1\377" > /dev/tcp/127.0.0.1/7003'$$;
+SAVEPOINT next;
+SELECT ic_receive(ic_accept(:listener));
+ROLLBACK TO next;
+SELECT ic_receive(ic_accept(:listener));
+ROLLBACK TO next;
+SELECT ic_receive(ic_accept(:listener));
+ROLLBACK;
 
 -- What the system calls refuse is refused.
 SELECT ic_open_sockets() AS open_before \gset

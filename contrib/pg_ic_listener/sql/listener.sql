@@ -8,11 +8,11 @@ CREATE EXTENSION pg_ic_listener;
 -- In its own network namespace this is the default range.
 SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range, fd > 2 AS has_fd,
 	   origin, ports_tried, listens_lost,
-	   elapsed_ns BETWEEN 1 AND 1000000000 AS took_a_while
+	   elapsed_ns > 0 AS took_a_while
 FROM ic_listener_open_tcp();
 SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range, fd > 2 AS has_fd,
 	   origin, ports_tried, listens_lost,
-	   elapsed_ns BETWEEN 1 AND 1000000000 AS took_a_while
+	   elapsed_ns > 0 AS took_a_while
 FROM ic_listener_open_udp();
 
 -- Every option, by name; NULL stands for its default.
@@ -61,6 +61,30 @@ SELECT ic_send(:incoming, 'a row');
 SELECT ic_receive(:outgoing) LIMIT 1;
 COMMIT;
 
+-- Rows by UDP, where the end is sent.
+BEGIN;
+SELECT port, fd AS listener FROM ic_listener_open_udp() \gset
+SELECT fd AS outgoing FROM ic_connect_udp(:port) \gset
+SELECT count(ic_send(:outgoing, 'datagram ' || n)) FROM generate_series(1, 3) n;
+SELECT ic_finish(:outgoing);
+SELECT * FROM ic_receive(:listener);
+COMMIT;
+
+-- ic_finish() ends the rows of one direction. Who closes before it has received all rows breaks the connection.
+BEGIN;
+SELECT port, fd AS listener FROM ic_listener_open_tcp() \gset
+SELECT fd AS outgoing FROM ic_connect_tcp(:port) \gset
+SELECT ic_accept(:listener) AS incoming \gset
+SELECT ic_finish(:incoming);
+SELECT count(*) FROM ic_receive(:outgoing);
+SELECT ic_send(:outgoing, 'not received');
+SELECT ic_close(:incoming);
+SAVEPOINT next;
+SELECT ic_send(:outgoing, 'another');
+ROLLBACK TO next;
+SELECT ic_finish(:listener);
+ROLLBACK;
+
 -- What is refused, and the session goes on.
 SELECT * FROM ic_listener_open_tcp(address => '192.0.2.1');
 \echo :LAST_ERROR_SQLSTATE
@@ -76,14 +100,8 @@ SELECT * FROM ic_listener_open_udp(address => 'fe80::1%nosuchif0');
 SELECT ic_accept(0);
 SELECT ic_close(-1);
 SELECT fd FROM ic_connect_tcp(65536);
+SELECT fd FROM ic_connect_tcp(7001, source_port => 7002);
 SELECT fd FROM ic_connect_tcp(7001, 'localhost');
 SELECT fd FROM ic_connect_tcp(7001);
 \echo :LAST_ERROR_SQLSTATE
 SELECT 'still here' AS session;
-
--- Not for all users.
-CREATE ROLE regress_ic_listener;
-SET ROLE regress_ic_listener;
-SELECT * FROM ic_listener_open_tcp();
-RESET ROLE;
-DROP ROLE regress_ic_listener;

@@ -2,13 +2,13 @@
  * contenders.c
  *		What ic_listener is measured against, and how it is called itself.
  *
- * Every contender is an int (*)(int *port, int *fd): 0 and a socket, or not 0
- * and errno.  setup_listener() is one as it stands, and is called without anything
- * in between.
+ * Every contender is an int (*)(const char *address, int *port, int *fd): 0
+ * and a socket, or not 0 and errno.  The address is NULL for the wildcard, or
+ * 127.0.0.1.
  */
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,154 +16,129 @@
 #include "ic_listener.h"
 
 #define BACKLOG 128
-#define UNICAST "127.0.0.1"
 
-/* The port that the floor is told is free. */
+/* A port that is free, the one to connect to, and those to try one by one. */
 static int	floor_port;
-
-/* The ports that are bound one after the other. */
+static int	server_port;
 static int	port_min;
 static int	port_max;
 
 void
-bench_set_floor_port(int port)
+bench_set_ports(int floor, int server, int min, int max)
 {
-	floor_port = port;
-}
-
-void
-bench_set_port_range(int min, int max)
-{
+	floor_port = floor;
+	server_port = server;
 	port_min = min;
 	port_max = max;
 }
 
-int
-bench_stock(int *port, int *fd)
+/*
+ * What a postmaster has done before it forks the first backend, and of which
+ * its backends profit: getaddrinfo() for listen_addresses, and for the address
+ * of the statistics collector (pgstat_init() up to PostgreSQL 14).
+ */
+void
+bench_start_as_a_postmaster(void)
 {
-	const char *step;
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE,.ai_family = AF_UNSPEC,.ai_socktype = SOCK_STREAM};
+	struct addrinfo *addresses;
 
-	return greenplum_socket(NULL, SOCK_STREAM, port, fd, &step);
+	if (getaddrinfo(NULL, "5432", &hints, &addresses) == 0)
+		freeaddrinfo(addresses);
+	if (getaddrinfo("localhost", NULL, &hints, &addresses) == 0)
+		freeaddrinfo(addresses);
 }
 
 int
-bench_stock_unicast(int *port, int *fd)
+bench_stock(const char *address, int *port, int *fd)
 {
 	const char *step;
 
-	return greenplum_socket(UNICAST, SOCK_STREAM, port, fd, &step);
+	return greenplum_socket(address, SOCK_STREAM, port, fd, &step);
 }
 
 int
-bench_stock_udp(int *port, int *fd)
+bench_stock_udp(const char *address, int *port, int *fd)
 {
 	const char *step;
 
-	return greenplum_socket(NULL, SOCK_DGRAM, port, fd, &step);
+	return greenplum_socket(address, SOCK_DGRAM, port, fd, &step);
 }
 
 int
-bench_so_reuseaddr(int *port, int *fd)
+bench_so_reuseaddr(const char *address, int *port, int *fd)
 {
 	const char *step;
 
+	(void) address;
 	return so_reuseaddr_listener(port, fd, &step);
 }
 
-/* A socket for the IPv6 wildcard that takes IPv4, too. */
+/* A non-blocking socket; that of the wildcard is IPv6, and takes IPv4, too. */
 static int
-wildcard_socket(int socktype)
+new_socket(const char *address, int type)
 {
 	int			off = 0;
-	int			sock = socket(AF_INET6, socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int			sock = socket(address ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	if (sock >= 0 &&
+	if (sock >= 0 && address == NULL &&
 		setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0)
 		return close_and_fail(sock);
 	return sock;
 }
 
+static int
+bind_to(int sock, const char *address, int port)
+{
+	struct sockaddr_in6 any = {.sin6_family = AF_INET6,.sin6_port = htons(port)};
+	struct sockaddr_in loopback = {.sin_family = AF_INET,.sin_port = htons(port)};
+
+	if (address == NULL)
+		return bind(sock, (struct sockaddr *) &any, sizeof(any));
+	loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return bind(sock, (struct sockaddr *) &loopback, sizeof(loopback));
+}
+
 /*
  * The fewest system calls that give a socket such as setup_listener() promises
- * (non-blocking, close-on-exec, both families, TIME_WAITs reusable), when
- * the caller knows which port is free.
+ * (non-blocking, close-on-exec, both families, TIME_WAITs reusable) on a known
+ * port, or, 0, on one that the kernel picks.
  */
 static int
-fewest_calls(int family, int socktype, int *port, int *fd)
+fewest_calls(const char *address, int type, int wanted, int *port, int *fd)
 {
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6,.sin6_port = htons(floor_port)};
-	struct sockaddr_in any4 = {.sin_family = AF_INET,.sin_port = htons(floor_port)};
 	int			on = 1;
-	int			sock;
+	int			sock = new_socket(address, type);
 
-	*port = 0;
-	*fd = -1;
-	sock = family == AF_INET6 ? wildcard_socket(socktype) :
-		socket(family, socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	*port = wanted;
+	*fd = sock;
 	if (sock < 0)
 		return -1;
-	if (family == AF_INET6)
-	{
-		if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) < 0)
-			return close_and_fail(sock);
-	}
-	else
-	{
-		any4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		if (bind(sock, (struct sockaddr *) &any4, sizeof(any4)) < 0)
-			return close_and_fail(sock);
-	}
-	if (socktype == SOCK_STREAM &&
-		(listen(sock, BACKLOG) < 0 ||
-		 setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0))
+	if (bind_to(sock, address, wanted) < 0 ||
+		(type == SOCK_STREAM &&
+		 (listen(sock, BACKLOG) < 0 ||
+		  setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)) ||
+		(wanted == 0 && bound_port(sock, port) < 0))
 		return close_and_fail(sock);
-	*port = floor_port;
-	*fd = sock;
 	return 0;
 }
 
 int
-bench_floor(int *port, int *fd)
+bench_floor(const char *address, int *port, int *fd)
 {
-	return fewest_calls(AF_INET6, SOCK_STREAM, port, fd);
+	return fewest_calls(address, SOCK_STREAM, floor_port, port, fd);
 }
 
 int
-bench_floor_unicast(int *port, int *fd)
+bench_floor_udp(const char *address, int *port, int *fd)
 {
-	return fewest_calls(AF_INET, SOCK_STREAM, port, fd);
+	return fewest_calls(address, SOCK_DGRAM, floor_port, port, fd);
 }
 
 int
-bench_floor_udp(int *port, int *fd)
+bench_bind_0(const char *address, int *port, int *fd)
 {
-	return fewest_calls(AF_INET6, SOCK_DGRAM, port, fd);
-}
-
-/*
- * The same, on a port that the kernel picks: what lies between this and
- * setup_listener() is the choice of the port, and between this and Greenplum's
- * C it is getaddrinfo(), most of all.
- */
-int
-bench_bind_0(int *port, int *fd)
-{
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
-	int			on = 1;
-	int			sock;
-
-	*port = 0;
-	*fd = -1;
-	sock = wildcard_socket(SOCK_STREAM);
-	if (sock < 0)
-		return -1;
-	if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) < 0 ||
-		listen(sock, BACKLOG) < 0 ||
-		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-		bound_port(sock, port) < 0)
-		return close_and_fail(sock);
-	*fd = sock;
-	return 0;
+	return fewest_calls(address, SOCK_STREAM, 0, port, fd);
 }
 
 /*
@@ -171,129 +146,133 @@ bench_bind_0(int *port, int *fd)
  * listeners hold them all: to be refused each.
  */
 int
-bench_bind_each(int *port, int *fd)
+bench_bind_each(const char *address, int *port, int *fd)
 {
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
 	int			on = 1;
-	int			sock;
+	int			sock = new_socket(address, SOCK_STREAM);
 
-	*port = 0;
-	*fd = -1;
-	sock = wildcard_socket(SOCK_STREAM);
 	if (sock < 0)
 		return -1;
 	if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return close_and_fail(sock);
-	for (int each = port_min; each <= port_max; each++)
+	for (*port = port_min; *port <= port_max; ++*port)
 	{
-		any6.sin6_port = htons(each);
-		if (bind(sock, (struct sockaddr *) &any6, sizeof(any6)) == 0)
+		if (bind_to(sock, address, *port) == 0)
 		{
-			if (listen(sock, BACKLOG) < 0)
-				return close_and_fail(sock);
-			*port = each;
 			*fd = sock;
-			return 0;
+			return listen(sock, BACKLOG) == 0 ? 0 : close_and_fail(sock);
 		}
 	}
 	return close_and_fail(sock);
 }
 
-/*
- * Is refused, and allocates: the address is quoted in the error. To see that
- * the allocations of the static library are counted.
- */
-int
-bench_ic_listener_allocates(int *port, int *fd)
+static int
+ic_listener(const char *address, IcListenerReport *report, int *port, int *fd)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
-	options.address = "no address";
-	return ic_listener_open_tcp(&options, port, fd, NULL);
+	options.address = address;
+	return ic_listener_open_tcp(&options, port, fd, report);
 }
 
 int
-bench_ic_listener_unicast(int *port, int *fd)
+bench_ic_listener(const char *address, int *port, int *fd)
 {
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-
-	options.address = UNICAST;
-	return ic_listener_open_tcp(&options, port, fd, NULL);
+	return address ? ic_listener(address, NULL, port, fd) : setup_listener(port, fd);
 }
 
 int
-bench_ic_listener_udp(int *port, int *fd)
+bench_ic_listener_report(const char *address, int *port, int *fd)
 {
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+
+	return ic_listener(address, &report, port, fd);
+}
+
+int
+bench_ic_listener_udp(const char *address, int *port, int *fd)
+{
+	(void) address;
 	return ic_listener_open_udp(NULL, port, fd, NULL);
 }
 
-/*
- * connect() to a server on the loopback address. What is closed is reset, so
- * that the calls leave no TIME_WAIT for the next one.
- */
-static struct sockaddr_in server = {.sin_family = AF_INET};
+/* Connections to a server on the loopback address. */
 
-void
-bench_set_server_port(int port)
+static const struct sockaddr_in *
+server(void)
 {
-	server.sin_port = htons(port);
-	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	static struct sockaddr_in it = {.sin_family = AF_INET};
+
+	it.sin_port = htons(server_port);
+	it.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return &it;
 }
 
 static int
-outgoing_socket(void)
+outgoing_socket(int reuse)
 {
-	struct linger reset = {1, 0};
 	int			sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (sock >= 0)
-		setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	if (sock >= 0 && reuse &&
+		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) < 0)
+		return close_and_fail(sock);
 	return sock;
 }
 
+/* The socket, if the connection was made. */
 static int
-give_if_connected(int failed, int sock, int *port, int *fd)
+give(int outcome, int sock, int *port, int *fd)
 {
-	if (failed)
-	{
-		int			saved_errno = errno;
-
-		close(sock);
-		errno = saved_errno;
-		return -1;
-	}
 	*port = 0;
 	*fd = sock;
-	return 0;
+	return outcome == 0 ? 0 : close_and_fail(sock);
 }
 
 int
-bench_connect(int *port, int *fd)
+bench_connect(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket();
+	int			sock = outgoing_socket(0);
 
-	return give_if_connected(connect(sock, (struct sockaddr *) &server,
-									 sizeof(server)), sock, port, fd);
+	(void) address;
+	return give(connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
 }
 
 int
-bench_connect_so_reuseaddr(int *port, int *fd)
+bench_connect_so_reuseaddr(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket();
-	int			on = 1;
+	int			sock = outgoing_socket(1);
 
-	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	return give_if_connected(connect(sock, (struct sockaddr *) &server,
-									 sizeof(server)), sock, port, fd);
+	(void) address;
+	return give(connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
+}
+
+/* The fewest system calls from a port that is known to be free. */
+int
+bench_connect_floor(const char *address, int *port, int *fd)
+{
+	int			sock = outgoing_socket(1);
+
+	return give(bind_to(sock, address, floor_port) ||
+				connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
 }
 
 int
-bench_connect_ic_listener(int *port, int *fd)
+bench_connect_ic_listener(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket();
+	int			sock = outgoing_socket(0);
 
-	return give_if_connected(ic_listener_connect(sock,
-												 (struct sockaddr *) &server,
-												 sizeof(server), NULL),
-							 sock, port, fd);
+	(void) address;
+	return give(ic_listener_connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in), NULL),
+				sock, port, fd);
+}
+
+int
+bench_connect_ic_listener_report(const char *address, int *port, int *fd)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			sock = outgoing_socket(0);
+
+	(void) address;
+	return give(ic_listener_connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in), &report),
+				sock, port, fd);
 }

@@ -1,76 +1,125 @@
 //! ic_ports: who holds the ports of this host, and whether there is one for a listener. For operators and health
 //! checks; see man/ic_ports.1.
 
-mod asking;
+mod check;
+mod destinations;
 mod print;
 mod processes;
 mod survey;
+mod system;
+mod trial;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use crate::asking::Answer;
-use crate::survey::Survey;
+use crate::check::Check;
+use crate::survey::{Reach, Survey};
+use crate::trial::Answer;
 
-const USAGE: &str = "usage: ic_ports [-a ADDRESS] [-p MIN-MAX] [-j]";
+const USAGE: &str = "\
+usage: ic_ports [-a ADDRESS] [-p MIN-MAX] [-j] [-w SECONDS]
+       ic_ports --to ADDRESS:PORT [-a ADDRESS] [-j] [-w SECONDS]
+       ic_ports --check";
 
 const HELP: &str = "\
-Says who holds the ports that a listener may use, and whether one can be opened.
+Says who holds the ports that a listener may use, and whether one can be opened;
+or how many ports are left towards one destination, and whether one can be
+connected to; or whether the library of ic_listener_run can work here.
 
   -a, --address ADDRESS  a numeric address of this host, instead of all of them
   -p, --ports MIN-MAX    these ports, instead of the ephemeral port range
+  -t, --to ADDRESS:PORT  that destination
+  -c, --check            the library
+  -w, --watch SECONDS    again and again, after so many seconds
   -j, --json             one JSON object
   -h, --help             this text
   -V, --version          the version
 
-exit status: 0 a listener can be opened, 1 none can, 2 usage, 3 that cannot be told
+exit status: 0 yes, 1 no, 2 usage, 3 that cannot be told
 ";
 
 /// A verdict that a health check can act on.
-const NO_LISTENER: u8 = 1;
+const NO: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const CANNOT_TELL: u8 = 3;
 
 /// What the command line asks for.
 enum Command {
     Survey(Wanted),
+    Check,
     Print(String),
 }
 
-/// Which ports, and how to print what is found.
+/// What to find out, and how to print it.
 #[derive(Default)]
 struct Wanted {
     address: Option<String>,
     ports: Option<RangeInclusive<u16>>,
+    to: Option<SocketAddr>,
     json: bool,
+    watch: Option<Duration>,
 }
 
 fn main() -> ExitCode {
-    let wanted = match command(std::env::args_os()) {
-        Ok(Command::Survey(wanted)) => wanted,
-        Ok(Command::Print(text)) => return print(&text, ExitCode::SUCCESS),
-        Err(error) => {
-            eprintln!("ic_ports: {error}\n{USAGE}");
-            return ExitCode::from(BAD_USAGE);
+    let outcome = match command(std::env::args_os()) {
+        Ok(Command::Survey(wanted)) => survey(&wanted),
+        Ok(Command::Check) => {
+            let check = Check::run();
+            Ok(print(&check.lines, if check.works { ExitCode::SUCCESS } else { ExitCode::from(NO) }))
         }
+        Ok(Command::Print(text)) => Ok(print(&text, ExitCode::SUCCESS)),
+        Err(error) => Err(error.to_string()),
     };
-    let survey = match Survey::of(wanted.address.as_deref(), wanted.ports) {
-        Ok(survey) => survey,
-        Err(what) => {
-            eprintln!("ic_ports: {what}\n{USAGE}");
-            return ExitCode::from(BAD_USAGE);
+    outcome.unwrap_or_else(|error| {
+        eprintln!("ic_ports: {error}\n{USAGE}");
+        ExitCode::from(BAD_USAGE)
+    })
+}
+
+/// Until the output cannot be written, if it is to be repeated.
+///
+/// # Errors
+///
+/// What is wrong with the address.
+fn survey(wanted: &Wanted) -> Result<ExitCode, String> {
+    loop {
+        let (text, status) = find_out(wanted)?;
+        let Some(pause) = wanted.watch else { return Ok(print(&text, status)) };
+        // JSON objects need nothing between them.
+        let text = if wanted.json { text } else { text + "\n" };
+        if print(&text, ExitCode::SUCCESS) != ExitCode::SUCCESS {
+            return Ok(ExitCode::from(CANNOT_TELL));
         }
-    };
-    let status = match survey.listener.answer {
+        thread::sleep(pause);
+    }
+}
+
+fn find_out(wanted: &Wanted) -> Result<(String, ExitCode), String> {
+    let address = wanted.address.as_deref();
+    if let Some(to) = wanted.to {
+        let from: Option<IpAddr> = address.map(str::parse).transpose().map_err(|_| "the address is not numeric")?;
+        let reach = Reach::of(to, from);
+        let text = if wanted.json { print::reach_json(&reach) } else { print::reach_text(&reach) };
+        return Ok((text, status(reach.verdict())));
+    }
+    let survey = Survey::of(address, wanted.ports.clone())?;
+    let text = if wanted.json { print::json(&survey) } else { print::text(&survey) };
+    Ok((text, status(survey.verdict())))
+}
+
+fn status(verdict: &Answer) -> ExitCode {
+    match verdict {
         Answer::Yes => ExitCode::SUCCESS,
-        Answer::No { .. } => ExitCode::from(NO_LISTENER),
+        Answer::No { .. } => ExitCode::from(NO),
         Answer::Unknown { .. } => ExitCode::from(CANNOT_TELL),
-    };
-    print(&if wanted.json { print::json(&survey) } else { print::text(&survey) }, status)
+    }
 }
 
 /// Fails when the output cannot be written: the answer did not arrive.
@@ -89,6 +138,9 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
         match argument {
             Short('a') | Long("address") => wanted.address = Some(parser.value()?.string()?),
             Short('p') | Long("ports") => wanted.ports = Some(parser.value()?.parse_with(range)?),
+            Short('t') | Long("to") => wanted.to = Some(parser.value()?.parse_with(destination)?),
+            Short('c') | Long("check") => return Ok(Command::Check),
+            Short('w') | Long("watch") => wanted.watch = Some(parser.value()?.parse_with(seconds)?),
             Short('j') | Long("json") => wanted.json = true,
             Short('h') | Long("help") => return Ok(Command::Print(format!("{USAGE}\n\n{HELP}"))),
             Short('V') | Long("version") => {
@@ -97,7 +149,25 @@ fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lex
             _ => return Err(argument.unexpected()),
         }
     }
+    if wanted.to.is_some() && wanted.ports.is_some() {
+        return Err("--to is about the host's range, which connect() uses, and not about --ports".into());
+    }
     Ok(Command::Survey(wanted))
+}
+
+/// `192.0.2.1:5432`, or `[2001:db8::1]:5432`.
+fn destination(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|to: &SocketAddr| to.port() != 0)
+        .ok_or("the destination should be ADDRESS:PORT, an IPv6 address in brackets")
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    match text.parse() {
+        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err("the seconds should be a whole number, 1 at least"),
+    }
 }
 
 /// `40000-40063`, or `40000` alone.
@@ -118,17 +188,21 @@ mod tests {
         match command(all) {
             Ok(Command::Survey(wanted)) => Ok(wanted),
             Ok(Command::Print(text)) => Err(text),
+            Ok(Command::Check) => Err("--check".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
     #[test]
     fn every_option_is_taken() {
-        let wanted = parse(&["-a", "::1", "--ports=7-9", "-j"]).unwrap();
+        let wanted = parse(&["-a", "::1", "--ports=7-9", "-j", "-w5"]).unwrap();
         assert_eq!((wanted.address.as_deref(), wanted.ports, wanted.json), (Some("::1"), Some(7..=9), true));
+        assert_eq!(wanted.watch, Some(Duration::from_secs(5)));
         assert_eq!(parse(&["-p", "7"]).unwrap().ports, Some(7..=7));
+        assert_eq!(parse(&["--to", "[::1]:80"]).unwrap().to, Some("[::1]:80".parse().unwrap()));
         let wanted = parse(&[]).unwrap();
-        assert_eq!((wanted.address, wanted.ports, wanted.json), (None, None, false));
+        assert_eq!((wanted.address, wanted.ports, wanted.to, wanted.json), (None, None, None, false));
+        assert_eq!(parse(&["-c"]).err().as_deref(), Some("--check"));
     }
 
     #[test]
@@ -136,7 +210,21 @@ mod tests {
         for ports in ["", "-", "0", "0-7", "9-7", "1-65536", "-1", "a-b", "1-2-3", " 1"] {
             assert!(parse(&[&format!("--ports={ports}")]).is_err(), "{ports:?}");
         }
-        for arguments in [&["-x"][..], &["--nosuch"], &["-a"], &["-p"], &["word"], &["--json=yes"]] {
+        for to in ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:x", "::1:80", "localhost:80", ":80"] {
+            assert!(parse(&["--to", to]).is_err(), "{to:?}");
+        }
+        for arguments in [
+            &["-x"][..],
+            &["--nosuch"],
+            &["-a"],
+            &["-p"],
+            &["word"],
+            &["--json=yes"],
+            &["-w", "0"],
+            &["-w", "1.5"],
+            &["-w", "-1"],
+            &["--to", "127.0.0.1:80", "-p", "40000-40063"],
+        ] {
             assert!(parse(arguments).is_err(), "{arguments:?}");
         }
     }

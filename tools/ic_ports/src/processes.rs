@@ -1,10 +1,13 @@
 //! Which processes hold ports, as far as /proc shows it: an ordinary user sees his own.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
-use procfs::net::TcpNetEntry;
+use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, all_processes};
 use serde::Serialize;
+
+use crate::destinations::is_in_the_way;
 
 /// Processes by how many ports they hold, the greatest holder first.
 #[derive(Serialize, Default)]
@@ -21,15 +24,26 @@ pub struct Process {
     pub ports: usize,
 }
 
-/// Who holds the ports, which are sorted.
-///
-/// /proc/net/tcp does not list sockets that are only bound, and TIME_WAIT belongs to no process.
-pub fn holding(ports: &[u16]) -> Processes {
-    let sockets: HashMap<u64, u16> = [procfs::net::tcp(), procfs::net::tcp6()]
-        .into_iter()
-        .flat_map(Result::unwrap_or_default)
-        .map(|TcpNetEntry { inode, local_address, .. }| (inode, local_address.port()))
-        .filter(|(inode, port)| *inode != 0 && ports.binary_search(port).is_ok())
+/// The sockets of /proc/net/tcp and tcp6: not those that are only bound.
+pub fn sockets() -> Vec<TcpNetEntry> {
+    [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flat_map(Result::unwrap_or_default).collect()
+}
+
+/// The ports that are listened on.
+pub fn listening(sockets: &[TcpNetEntry]) -> HashSet<u16> {
+    let listeners = sockets.iter().filter(|socket| socket.state == TcpState::Listen);
+    listeners.map(|socket| socket.local_address.port()).collect()
+}
+
+/// Who holds the ports, which are sorted, of the address or of all this host. TIME_WAIT belongs to no process.
+pub fn holding(sockets: &[TcpNetEntry], ports: &[u16], address: Option<IpAddr>) -> Processes {
+    let sockets: HashMap<u64, u16> = sockets
+        .iter()
+        .map(|socket| (socket.inode, socket.local_address))
+        .filter(|(inode, local)| {
+            *inode != 0 && ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip())
+        })
+        .map(|(inode, local)| (inode, local.port()))
         .collect();
     let mut seen = HashSet::new();
     let mut holding: Vec<Process> = all_processes()
