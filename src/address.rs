@@ -1,7 +1,6 @@
 //! The local address of a listener.
 
 use std::ffi::CStr;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
@@ -9,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::error::{Failure, Step};
 use crate::sys;
+use crate::text::Text;
 
 /// One address of the host, or a wildcard that is spelled out (`0.0.0.0`, `::`).
 ///
@@ -53,7 +53,7 @@ impl Address {
             }
             _ => return Ok(self),
         };
-        Err(Failure::BadAddress { what, address: Excerpt::of(format_args!("{}", self.0.ip())) })
+        Err(Failure::BadAddress { what, address: Text::of(format_args!("{}", self.0.ip())) })
     }
 }
 
@@ -124,56 +124,6 @@ fn interface(scope: &str) -> Option<u32> {
     by_name.and_then(sys::interface_index).or_else(|| scope.parse().ok().filter(|&index| digits && index > 0))
 }
 
-/// The beginning of a text, kept without an allocation.
-#[derive(Clone, Copy)]
-pub(crate) struct Excerpt {
-    bytes: [u8; 64],
-    length: usize,
-}
-
-impl Excerpt {
-    pub(crate) fn of(text: fmt::Arguments<'_>) -> Self {
-        let mut excerpt = Self { bytes: [0; 64], length: 0 };
-        // What is too long is cut.
-        let _ = fmt::Write::write_fmt(&mut excerpt, text);
-        excerpt
-    }
-}
-
-impl fmt::Write for Excerpt {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.bytes[self.length..];
-        let fits = text.floor_boundary(room.len());
-        room[..fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.length += fits;
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
-impl fmt::Display for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default())
-    }
-}
-
-impl fmt::Debug for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// `str::floor_char_boundary` of Rust 1.91.
-pub(crate) trait FloorBoundary {
-    /// The longest beginning of at most so many bytes that cuts no character in two.
-    fn floor_boundary(&self, most: usize) -> usize;
-}
-
-impl FloorBoundary for str {
-    fn floor_boundary(&self, most: usize) -> usize {
-        (0..=self.len().min(most)).rev().find(|&end| self.is_char_boundary(end)).unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,14 +184,6 @@ mod tests {
         {
             assert_eq!(takes_ipv4_through_ipv6(&taken(text).unwrap()), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn an_excerpt_cuts_no_character_in_two() {
-        let excerpt = |text: &str| Excerpt::of(format_args!("{text}")).to_string();
-        assert_eq!(excerpt("short"), "short");
-        assert_eq!(excerpt(&"x".repeat(65)), "x".repeat(64));
-        assert_eq!(excerpt(&("x".repeat(63) + "\u{e9}")), "x".repeat(63));
     }
 
     proptest! {

@@ -42,7 +42,7 @@ pub enum PortOrigin {
     PickedByKernel = 3,
     /// ic_listener_bind() has found that there are ports to share. ic_listener_listen(), ic_listener_connect() or
     /// ic_listener_getsockname() will choose one.
-    Later = 4,
+    Deferred = 4,
 }
 
 /// What a port is wanted for.

@@ -18,6 +18,7 @@
 //! Where netlink is refused, /proc/net/tcp lists the connections. A kernel without inet_diag says that nobody has the
 //! 4-tuple: one port is named, and connect()'s answer stands.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,15 +29,15 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
-use crate::census::netlink::{self, Asker};
+use crate::census::netlink::{self, InetDiag};
 use crate::census::{Filter, Seen, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
 use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
 use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
 use crate::port_range::{PortSet, Ports, timestamps_are_on};
-use crate::strategy::{PICK, SMALL_RANGE, bind, sweep};
-use crate::sys::{self, Pages};
+use crate::strategy::{ANY_PORT, SMALL_RANGE, bind, sweep};
+use crate::sys::{self, Pages, SO_BINDTOIFINDEX};
 
 /// How many ports are asked about before the whole range is looked at.
 const QUESTIONS: usize = 16;
@@ -48,46 +49,46 @@ const FEW: u32 = 256;
 const DUMP_BUFFER: usize = 32 << 10;
 
 /// A search for a port from which the destination can be reached.
-pub(crate) struct Search<'a> {
+pub(crate) struct PortSearch<'a> {
     socket: BorrowedFd<'a>,
     source: SocketAddr,
     destination: SocketAddr,
     /// The interface that the connection will be bound to, or 0.
     interface: u32,
     /// From the port that it connects to on its own host, a socket would talk to itself.
-    never_from: Option<u16>,
+    self_connect_port: Option<u16>,
     ports: Ports,
-    asker: Option<Asker>,
+    inet_diag: Option<InetDiag>,
     randoms: Randoms,
     /// A port whose connection to this destination is in TIME_WAIT.
-    in_time_wait: Option<u16>,
+    in_time_wait: Cell<Option<u16>>,
 }
 
 /// What became of a search.
 pub(crate) enum Found {
     /// The socket is bound to a port. To be kept until connect() has returned.
     Port(Claim),
-    No,
+    Nothing,
     /// bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot tell: it goes
     /// on to show the port of a connection that was refused.) connect()'s first answer stands.
     Impossible,
 }
 
-impl<'a> Search<'a> {
+impl<'a> PortSearch<'a> {
     /// None where nothing can be named: the socket is of another network namespace, there is no way to the destination,
     /// or the range cannot be read.
     pub(crate) fn new(socket: BorrowedFd<'a>, address: &SockAddr, attempts: &mut Attempts) -> Option<Self> {
         let destination = address.as_socket()?;
         *attempts = Attempts::on(Purpose::Connect, &destination);
         let mut local = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
-        local.set_port(PICK);
-        let asker = Asker::new().ok();
-        let scout = scout_for(socket, local);
-        let made_now = asker.as_ref().map(AsFd::as_fd).or_else(|| scout.as_ref().ok().map(AsFd::as_fd));
+        local.set_port(ANY_PORT);
+        let inet_diag = InetDiag::new().ok();
+        let route_probe = route_probe_for(socket, local);
+        let made_now = inet_diag.as_ref().map(AsFd::as_fd).or_else(|| route_probe.as_ref().ok().map(AsFd::as_fd));
         if made_now.is_some_and(|made_now| is_foreign(socket, made_now)) {
             return None;
         }
-        let source = match scout.and_then(|scout| source_towards(scout, local, address)) {
+        let source = match route_probe.and_then(|route_probe| source_towards(route_probe, local, address)) {
             // There is no way to the destination, whatever the port.
             Err(error) if is_no_way(&error) => return None,
             // It cannot be asked: no descriptor, no UDP port, a policy against UDP. The wildcard has to do.
@@ -103,9 +104,19 @@ impl<'a> Search<'a> {
         let mut randoms = Randoms::for_this_call();
         randoms.differ_by_process();
         let interface = interface_of(socket, destination);
-        let never_from = to_itself.then(|| destination.port());
-        let in_time_wait = None;
-        Some(Self { socket, source, destination, interface, never_from, ports, asker, randoms, in_time_wait })
+        let self_connect_port = to_itself.then(|| destination.port());
+        let in_time_wait = Cell::new(None);
+        Some(Self {
+            socket,
+            source,
+            destination,
+            interface,
+            self_connect_port,
+            ports,
+            inet_diag,
+            randoms,
+            in_time_wait,
+        })
     }
 
     /// Asks about some ports.
@@ -120,46 +131,53 @@ impl<'a> Search<'a> {
 
     fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         attempts.begin_pass(&self.ports);
-        if self.asker.is_none() || self.source.ip().to_canonical().is_unspecified() {
+        if self.inet_diag.is_none() || self.source.ip().to_canonical().is_unspecified() {
             // Nobody can be asked, or which 4-tuple it would be is not known.
-            return Ok(Found::No);
+            return Ok(Found::Nothing);
         }
-        let ports = std::mem::replace(&mut self.ports, Ports::none());
-        let mut found = Found::No;
-        for port in PortOrder::new(&ports, &mut self.randoms).take(QUESTIONS) {
+        for port in PortOrder::new(&self.ports, &mut self.randoms).take(QUESTIONS) {
             let (answer, claim) = self.name(port, true, false)?;
             attempts.count(answer);
             if answer == Answer::Ours {
-                found = Found::Port(claim);
-                break;
+                return Ok(Found::Port(claim));
             }
         }
-        self.ports = ports;
-        Ok(found)
+        Ok(Found::Nothing)
     }
 
     fn look_at_all(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         let (now, used) = (sys::monotonic_time(), sys::thread_cpu_time());
         let is_small = self.ports.range().span() <= SMALL_RANGE;
         if !is_small && !may_search(self.destination, now) {
-            return self.take_over(self.in_time_wait, attempts);
+            return self.take_over(self.in_time_wait.get(), attempts);
         }
         let (Ok(mut connected), Ok(mut in_time_wait)) = (PortSet::new(), PortSet::new()) else {
-            return Ok(Found::No);
+            return Ok(Found::Nothing);
         };
         // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
-        let listed = self.list(self.source.is_ipv4(), &mut connected, &mut in_time_wait).unwrap_or(0);
-        if self.destination.ip().to_canonical().is_ipv4() && self.ports.usable() > listed + FEW {
-            let _ = self.list(!self.source.is_ipv4(), &mut connected, &mut in_time_wait);
+        let of_ipv4 = self.source.is_ipv4();
+        let mut left = self.ports.usable();
+        if left > FEW || self.inet_diag.is_none() {
+            left -= self.list(of_ipv4, &mut connected, &mut in_time_wait).unwrap_or(0).min(left);
+            if left > FEW && self.destination.ip().to_canonical().is_ipv4() {
+                let _ = self.list(!of_ipv4, &mut connected, &mut in_time_wait);
+            }
         }
 
-        let ports = std::mem::replace(&mut self.ports, Ports::none());
         let mut claim = Claim::Unavailable;
         let mut probe = Probe::new(self.socket, self.source);
-        let order = PortOrder::new(&ports, &mut self.randoms);
-        let won = sweep(&ports, order.clone(), attempts, |port, heeds_claims| {
+        let order = PortOrder::new(&self.ports, &mut self.randoms);
+        let won = sweep(&self.ports, order.clone(), attempts, |port, heeds_claims| {
             if connected.contains(port) || in_time_wait.contains(port) {
                 return Ok(Answer::Connected);
+            }
+            // That costs less than a socket of our own, which a port that is not refused spends.
+            let refused = if left <= FEW { self.refusal_of(port, false) } else { None };
+            if let Some(refused) = refused {
+                if self.in_time_wait.get() == Some(port) {
+                    in_time_wait.insert(port);
+                }
+                return Ok(refused);
             }
             let mut answer = probe.ask_for(port)?;
             if answer == Answer::Ours {
@@ -172,13 +190,12 @@ impl<'a> Search<'a> {
         }
         let may_be_named = |&port: &u16| in_time_wait.contains(port) && matches!(probe.ask_for(port), Ok(Answer::Ours));
         let found = self.take_over(order.filter(may_be_named), attempts)?;
-        self.ports = ports;
         searched_in_vain(self.destination, now, sys::thread_cpu_time() - used);
         Ok(found)
     }
 
     /// Names one of these ports, whose connections to this destination are in TIME_WAIT.
-    fn take_over(&mut self, ports: impl IntoIterator<Item = u16>, attempts: &mut Attempts) -> Result<Found, Failure> {
+    fn take_over(&self, ports: impl IntoIterator<Item = u16>, attempts: &mut Attempts) -> Result<Found, Failure> {
         let mut ports = ports.into_iter().peekable();
         if ports.peek().is_some() && timestamps_are_on() {
             for port in ports {
@@ -188,12 +205,12 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        Ok(Found::No)
+        Ok(Found::Nothing)
     }
 
     /// Claims a port and binds the socket to it, if the connection can be made from there.
-    fn name(&mut self, port: u16, heeds_claims: bool, takes_over: bool) -> Result<(Answer, Claim), Failure> {
-        if self.never_from == Some(port) {
+    fn name(&self, port: u16, heeds_claims: bool, takes_over: bool) -> Result<(Answer, Claim), Failure> {
+        if self.self_connect_port == Some(port) {
             return Ok((Answer::Connected, Claim::Unavailable));
         }
         if let Some(refused) = self.refusal_of(port, takes_over) {
@@ -210,12 +227,12 @@ impl<'a> Search<'a> {
     }
 
     /// Asks who has the 4-tuple. None where the connection can be made.
-    fn refusal_of(&mut self, port: u16, takes_over: bool) -> Option<Answer> {
-        let asker = self.asker.as_ref()?;
-        match asker.state_of(self.from(port), self.destination, self.interface).ok()?? {
+    fn refusal_of(&self, port: u16, takes_over: bool) -> Option<Answer> {
+        let inet_diag = self.inet_diag.as_ref()?;
+        match inet_diag.state_of(self.from(port), self.destination, self.interface).ok()?? {
             TIME_WAIT if takes_over => None,
             TIME_WAIT => {
-                self.in_time_wait = Some(port);
+                self.in_time_wait.set(Some(port));
                 Some(Answer::Connected)
             }
             LISTEN => Some(Answer::InUse),
@@ -256,19 +273,19 @@ impl<'a> Search<'a> {
 const LISTEN: u8 = 10;
 
 /// A UDP socket asks for the route and sends nothing.
-fn scout_for(socket: BorrowedFd<'_>, local: SocketAddr) -> io::Result<Socket> {
+fn route_probe_for(socket: BorrowedFd<'_>, local: SocketAddr) -> io::Result<Socket> {
     socket_like(socket, Domain::for_address(local), Type::DGRAM)
 }
 
 /// Where a connection would come from: the address that the caller bound, or else the one that the route has. The
 /// wildcard would do to bind a port, but then a listener on any address of the host would be in the way.
-fn source_towards(scout: Socket, local: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
+fn source_towards(route_probe: Socket, local: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
     if !local.ip().is_unspecified() {
         return Ok(local);
     }
-    scout.connect(address)?;
-    let mut source = scout.local_addr()?.as_socket().unwrap_or(local);
-    source.set_port(PICK);
+    route_probe.connect(address)?;
+    let mut source = route_probe.local_addr()?.as_socket().unwrap_or(local);
+    source.set_port(ANY_PORT);
     Ok(source)
 }
 
@@ -290,14 +307,14 @@ fn where_it_goes(mut destination: SocketAddr, source: SocketAddr) -> SocketAddr 
     destination
 }
 
-/// The interface of a socket that is bound to one, or of a link-local destination, to which connect() binds it.
+/// The interface of a socket that is bound to one (seen since Linux 5.1), or of a link-local destination, to which
+/// connect() binds it.
 fn interface_of(socket: BorrowedFd<'_>, destination: SocketAddr) -> u32 {
-    let by_name = sys::device(socket)
-        .and_then(|name| std::ffi::CStr::from_bytes_until_nul(&name).ok().and_then(sys::interface_index));
-    match (by_name, destination) {
-        (Some(index), _) => index,
-        (None, SocketAddr::V6(destination)) if destination.ip().is_unicast_link_local() => destination.scope_id(),
-        _ => 0,
+    match (sys::get_option(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX), destination) {
+        (Ok(0) | Err(_), SocketAddr::V6(destination)) if destination.ip().is_unicast_link_local() => {
+            destination.scope_id()
+        }
+        (index, _) => index.unwrap_or(0),
     }
 }
 

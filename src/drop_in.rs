@@ -4,7 +4,7 @@
 //!
 //! bind() to port 0 on a full range does not know yet what the port is for. A shared port that suits a connection may
 //! not suit a listener, and a shared port that is not listened on at once can be lost. So bind() then binds the address
-//! and chooses the port **later**: listen() claims one, binds it and listens; connect() asks for its destination;
+//! and **defers** the port: listen() claims one, binds it and listens; connect() asks for its destination;
 //! getsockname(), which has to show a port, chooses as for a listener. IP_BIND_ADDRESS_NO_PORT (Linux 4.2) is how an
 //! address is bound without a port.
 //!
@@ -20,15 +20,15 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::attempts::{Answer, Purpose};
 use crate::claim::Claim;
-use crate::connection::{Found, Search};
+use crate::connection::{Found, PortSearch};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms, window};
 use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::strategy::{
-    self, FIRST_SEARCH, PICK, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
+    self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
     sweep, window_of,
 };
-use crate::sys::{self, IP_LOCAL_PORT_RANGE};
+use crate::sys::{self, IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX};
 use crate::{Attempts, DEFAULT_BACKLOG, Error, PortOrigin};
 
 /// How many ports a connect() looks at whose predecessor found none. The kernel passes over a port that was bound in
@@ -153,11 +153,11 @@ pub(crate) fn bind_fd(
     let Some(wanted) = wanted.filter(|_| !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT)) else {
         return without_help(Step::Bind, reference.bind(address));
     };
-    if is_late(socket) {
+    if is_deferred(socket) {
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    if wanted.port() != PICK {
+    if wanted.port() != ANY_PORT {
         return without_help(Step::Bind, reference.bind(address));
     }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
@@ -202,7 +202,7 @@ fn find_port(
     let mut searched = strategy::Search::Impossible;
     if !own_window.is_set() {
         searched = strategy::Search::Taken;
-        if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > SMALL_RANGE) {
+        if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
             searched = search(range, &[1], attempts)?;
         }
         if let (strategy::Search::Taken, Ok(range)) = (&searched, port_range::known_host_range()) {
@@ -237,27 +237,36 @@ fn find_port(
         }
     }
     randoms.differ_by_process();
-    let order = PortOrder::new(&ports, &mut randoms);
-    let Some(port) = sweep(&ports, order, attempts, |port, _| probe.ask_for(port))? else {
+    attempts.begin_pass(&ports);
+    let mut shareable = None;
+    for port in PortOrder::new(&ports, &mut randoms) {
+        let answer = probe.ask_for(port)?;
+        attempts.count(answer);
+        if answer == Answer::Ours {
+            shareable = Some(port);
+            break;
+        }
+    }
+    let Some(port) = shareable else {
         return if attempts.forbidden() > 0 { Ok(None) } else { Err(no_port(attempts)) };
     };
     // It may be free after all.
     if let strategy::Search::Found(_) = search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
         return Ok(Some(PortOrigin::Free));
     }
-    Ok(choose_later(socket, address)?.then_some(PortOrigin::Later))
+    Ok(defer_port(socket, address)?.then_some(PortOrigin::Deferred))
 }
 
 /// Binds the address without a port. False where the kernel cannot do that, before Linux 4.2.
-fn choose_later(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failure> {
-    if !set_late(socket, true) || !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
-        set_late(socket, false);
+fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failure> {
+    if !set_deferred(socket, true) || !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
+        set_deferred(socket, false);
         return Ok(false);
     }
     let outcome = SockRef::from(&socket).bind(&SockAddr::from(address));
     set(socket, libc::IP_BIND_ADDRESS_NO_PORT, false);
     if outcome.is_err() {
-        set_late(socket, false);
+        set_deferred(socket, false);
     }
     outcome.map(|()| true).map_err(|error| Failure::refused(Step::Bind, error))
 }
@@ -265,11 +274,11 @@ fn choose_later(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Fai
 /// listen(2), and SO_REUSEADDR. Chooses the port of a socket that has none.
 pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
-    let late = is_tcp(socket) && is_late(socket);
+    let deferred = is_tcp(socket) && is_deferred(socket);
     let has_port = || picked_port(&reference).is_ok();
-    if late && !has_port() {
+    if deferred && !has_port() {
         if let Some(origin) = choose_and_listen(socket, backlog, attempts)? {
-            set_late(socket, false);
+            set_deferred(socket, false);
             return Ok(origin);
         }
     }
@@ -278,8 +287,8 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
         Ok(_) if is_tcp(socket) => {
             // The socket listens. It is of use also where a sandbox refuses the option.
             let _ = allow_reuse(&reference, true);
-            if late {
-                set_late(socket, false);
+            if deferred {
+                set_deferred(socket, false);
             }
         }
         Err(ref failure) if failure.errno() == libc::EADDRINUSE && is_tcp(socket) && !has_port() => {
@@ -294,7 +303,7 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
 
 /// Chooses the port of a socket that bind() has left without one, as for a listener.
 pub(crate) fn choose_for_getsockname(socket: BorrowedFd<'_>) {
-    if is_late(socket) && is_tcp(socket) && picked_port(&SockRef::from(&socket)).is_err() {
+    if is_deferred(socket) && is_tcp(socket) && picked_port(&SockRef::from(&socket)).is_err() {
         // Where no port can be had any more, listen() will say so.
         let _ = choose_and_listen(socket, DEFAULT_BACKLOG, &mut Attempts::default());
     }
@@ -311,7 +320,7 @@ fn choose_and_listen(
     let Some(mut address) = reference.local_addr().ok().and_then(|address| address.as_socket()) else {
         return Ok(None);
     };
-    address.set_port(PICK);
+    address.set_port(ANY_PORT);
     *attempts = Attempts::on(Purpose::Listen, &address);
     let mut probe = Probe::new(socket, address);
     if probe.is_foreign {
@@ -375,28 +384,28 @@ pub(crate) fn connect_fd(
     if confined {
         set_window(&SockRef::from(&socket), None);
     }
-    if !is_want_of_port(&outcome) {
+    if !found_no_port(&outcome) {
         if crowded && has_begun(&outcome) {
             CROWDED.store(false, Ordering::Relaxed);
         }
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let mut search = address().and_then(|address| Search::new(socket, &address, attempts));
+    let mut search = address().and_then(|address| PortSearch::new(socket, &address, attempts));
     let mut found = search.as_mut().map_or(Found::Impossible, |search| search.some(attempts));
     if confined && !matches!(found, Found::Port(_)) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
-        if !is_want_of_port(&outcome) {
+        if !found_no_port(&outcome) {
             return outcome;
         }
     }
-    if let (Some(search), Found::No) = (&mut search, &found) {
+    if let (Some(search), Found::Nothing) = (&mut search, &found) {
         found = search.whole(attempts);
     }
     match found {
         Found::Port(_claim) => named(system_call(), attempts),
-        Found::No => Err(no_connection(attempts)),
+        Found::Nothing => Err(no_connection(attempts)),
         Found::Impossible => outcome,
     }
 }
@@ -414,11 +423,11 @@ pub(crate) fn begin_connect_fd(
     }
     prepare_to_connect(socket);
     let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let Some(mut search) = Search::new(socket, address, attempts) else {
+    let Some(mut search) = PortSearch::new(socket, address, attempts) else {
         return in_vain();
     };
     let mut found = search.some(attempts);
-    if let Found::No = found {
+    if let Found::Nothing = found {
         found = search.whole(attempts);
     }
     match found {
@@ -429,14 +438,14 @@ pub(crate) fn begin_connect_fd(
             let _ = reference.set_write_timeout(timeout);
             named(outcome, attempts)
         }
-        Found::No => Err(no_connection(attempts)),
+        Found::Nothing => Err(no_connection(attempts)),
         Found::Impossible => in_vain(),
     }
 }
 
 /// What connect() said of a port that was named.
 fn named(outcome: Result<PortOrigin, Failure>, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
-    if is_want_of_port(&outcome) {
+    if found_no_port(&outcome) {
         // Another program was faster.
         attempts.is_connected_after_all();
         return Err(no_connection(attempts));
@@ -450,11 +459,11 @@ pub(crate) fn prepare_to_connect(socket: BorrowedFd<'_>) {
     let reference = SockRef::from(&socket);
     // The connection is wanted also where a sandbox refuses the option.
     let _ = allow_reuse(&reference, true);
-    if is_late(socket) {
+    if is_deferred(socket) {
         if reference.is_listener().unwrap_or(false) {
             let _ = reference.shutdown(Shutdown::Read);
         }
-        set_late(socket, false);
+        set_deferred(socket, false);
     }
 }
 
@@ -462,7 +471,7 @@ fn no_connection(attempts: &Attempts) -> Failure {
     Failure::no_port(Step::Connect, libc::EADDRNOTAVAIL, attempts)
 }
 
-fn is_want_of_port(outcome: &Result<PortOrigin, Failure>) -> bool {
+fn found_no_port(outcome: &Result<PortOrigin, Failure>) -> bool {
     outcome.as_ref().is_err_and(|failure| failure.errno() == libc::EADDRNOTAVAIL)
 }
 
@@ -476,7 +485,7 @@ static CROWDED: AtomicBool = AtomicBool::new(false);
 
 /// Has connect() look at a part of the range only, unless the caller has confined it already.
 fn confine(socket: BorrowedFd<'_>) -> bool {
-    let believed = port_range::believed_host_range().filter(|range| range.span() > CONNECT_WINDOW);
+    let believed = port_range::cached_host_range().filter(|range| range.span() > CONNECT_WINDOW);
     let Some(range) = believed.filter(|_| !OwnWindow::of(socket).is_set()) else {
         return false;
     };
@@ -504,14 +513,6 @@ impl OwnWindow {
 
     /// The ports that may be named: those of the host's range, inside the window, that are not reserved.
     pub(crate) fn ports(self) -> Result<Ports, Unreadable> {
-        // No descriptor is there to be lent; what is missing for a moment may be there the next.
-        match self.read_ports() {
-            Err(unreadable) if unreadable.is_momentary() => self.read_ports(),
-            ports => ports,
-        }
-    }
-
-    fn read_ports(self) -> Result<Ports, Unreadable> {
         let host = port_range::read_host_range()?;
         let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
         // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
@@ -523,12 +524,12 @@ impl OwnWindow {
 
 /// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
 /// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
-fn is_late(socket: BorrowedFd<'_>) -> bool {
+fn is_deferred(socket: BorrowedFd<'_>) -> bool {
     is_set(socket, libc::IP_RETOPTS)
 }
 
-fn set_late(socket: BorrowedFd<'_>, late: bool) -> bool {
-    set(socket, libc::IP_RETOPTS, late)
+fn set_deferred(socket: BorrowedFd<'_>, deferred: bool) -> bool {
+    set(socket, libc::IP_RETOPTS, deferred)
 }
 
 fn is_set(socket: BorrowedFd<'_>, name: libc::c_int) -> bool {
@@ -602,10 +603,8 @@ impl<'a> Probe<'a> {
 /// A socket of our own for which the kernel decides about ports and routes as it does for the caller's.
 pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) -> io::Result<Socket> {
     let like = Socket::new(domain, kind.cloexec(), None)?;
-    if let Some(name) = sys::device(socket) {
-        sys::set_device(like.as_fd(), &name)?;
-    }
     for (level, name) in [
+        (libc::SOL_SOCKET, SO_BINDTOIFINDEX),
         (libc::SOL_SOCKET, libc::SO_MARK),
         (libc::IPPROTO_IP, libc::IP_FREEBIND),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT),

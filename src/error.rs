@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::address::Excerpt;
+use crate::text::Text;
 use crate::{Attempts, Census};
 
 /// The step that failed. Its name is that of the system call, as database logs know it from their "bind: %m".
@@ -78,9 +78,9 @@ pub(crate) enum Failure {
     #[error("{attempts}")]
     NoPort { step: Step, source: io::Error, attempts: Attempts },
     #[error("{what}: {address}")]
-    BadAddress { what: &'static str, address: Excerpt },
+    BadAddress { what: &'static str, address: Text<64> },
     #[error("{0} is not an address of this host, or not yet (tentative)")]
-    NotOfThisHost(Excerpt),
+    NotOfThisHost(Text<64>),
     /// Who holds the ports cannot be found out. No step of a call has failed.
     #[error("{what}: {}", Words(source))]
     NoCensus { what: &'static str, source: io::Error },
@@ -99,15 +99,15 @@ impl Failure {
     }
 
     pub(crate) fn bad_address(what: &'static str, text: &[u8]) -> Self {
-        Self::BadAddress { what, address: Excerpt::of(format_args!("{}", text.escape_ascii())) }
+        Self::BadAddress { what, address: Text::of(format_args!("{}", text.escape_ascii())) }
     }
 
     pub(crate) fn not_of_this_host(address: SocketAddr) -> Self {
         Self::NotOfThisHost(match address {
             SocketAddr::V6(address) if address.scope_id() != 0 => {
-                Excerpt::of(format_args!("{}%{}", address.ip(), address.scope_id()))
+                Text::of(format_args!("{}%{}", address.ip(), address.scope_id()))
             }
-            _ => Excerpt::of(format_args!("{}", address.ip())),
+            _ => Text::of(format_args!("{}", address.ip())),
         })
     }
 

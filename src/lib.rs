@@ -51,6 +51,7 @@ mod port_range;
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;
+mod text;
 
 pub use address::Address;
 pub use attempts::{Attempts, Family, PortOrigin};

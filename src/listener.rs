@@ -9,7 +9,7 @@ use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms};
 use crate::port_range::{Ports, Range};
-use crate::strategy::{PICK, bind, is_bound, no_port, picked_port, win_listener};
+use crate::strategy::{ANY_PORT, bind, is_bound, no_port, open_listener, picked_port};
 use crate::{Attempts, Family, PortOrigin};
 
 /// A socket with its port.
@@ -28,7 +28,7 @@ pub(crate) fn tcp_listener(
     attempts: &mut Attempts,
 ) -> Result<Opened, Failure> {
     on_first_family(address, Purpose::Listen, attempts, |address, attempts| {
-        let (socket, port, origin) = win_listener(address, named, backlog, attempts)?;
+        let (socket, port, origin) = open_listener(address, named, backlog, attempts)?;
         Ok(Opened { socket, family: Family::of(&address), port, origin })
     })
 }
@@ -59,7 +59,7 @@ pub(crate) fn udp_socket(
 
 fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<Socket>, Failure> {
     let socket = open(address, Type::DGRAM)?;
-    let answer = bind(&SockRef::from(&socket), address, PICK)?;
+    let answer = bind(&SockRef::from(&socket), address, ANY_PORT)?;
     if answer == Answer::Ours {
         attempts.count(answer);
         return Ok(Some(socket));

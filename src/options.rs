@@ -99,7 +99,7 @@ impl Options {
     /// # }
     /// ```
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
-        opened(|attempts| self.win_tcp(attempts))
+        opened(|attempts| self.open_tcp_socket(attempts))
     }
 
     /// Opens a UDP socket.
@@ -111,21 +111,21 @@ impl Options {
     ///
     /// As for [`Options::open_tcp`].
     pub fn open_udp(&self) -> Result<Opened<UdpSocket>, Error> {
-        opened(|attempts| self.win_udp(attempts))
+        opened(|attempts| self.open_udp_socket(attempts))
     }
 
-    pub(crate) fn win_tcp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
         let (address, named) = self.checked()?;
         listener::tcp_listener(address, named, self.backlog, attempts)
     }
 
-    pub(crate) fn win_udp(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
         let (address, named) = self.checked()?;
         listener::udp_socket(address, named, attempts)
     }
 
-    /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
-    /// line, for an operator. The backlog does not matter.
+    /// Counts who holds the TCP ports that these options allow, on their address. A monitor may call it at any time.
+    /// The backlog does not matter.
     ///
     /// It takes about as long as a call that finds no port, and stops after half a second of CPU time. It maps 96 KiB
     /// meanwhile. Nothing is bound, and no socket is disturbed.

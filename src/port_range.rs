@@ -57,8 +57,8 @@ impl Range {
 ///
 /// It is never trusted. The kernel checks every port that is asked for through it, so that it may be as old as it
 /// likes, or another network namespace's.
-pub(crate) fn believed_host_range() -> Option<Range> {
-    match BELIEVED.load(Ordering::Relaxed) {
+pub(crate) fn cached_host_range() -> Option<Range> {
+    match CACHED.load(Ordering::Relaxed) {
         NOT_READ => Some(LINUX_DEFAULT),
         ends => Range::new(ends as u16, (ends >> 16) as u16),
     }
@@ -66,21 +66,21 @@ pub(crate) fn believed_host_range() -> Option<Range> {
 
 /// The range as it was read last in this process, or as it is now.
 pub(crate) fn known_host_range() -> Result<Range, Unreadable> {
-    match BELIEVED.load(Ordering::Relaxed) {
+    match CACHED.load(Ordering::Relaxed) {
         NOT_READ | WRONG => read_host_range(),
         ends => Range::new(ends as u16, (ends >> 16) as u16).ok_or(Unreadable::HIDDEN_RANGE),
     }
 }
 
 /// The kernel picked a port outside its window: the next call has to read the range.
-pub(crate) fn belief_was_wrong() {
-    BELIEVED.store(WRONG, Ordering::Relaxed);
+pub(crate) fn forget_host_range() {
+    CACHED.store(WRONG, Ordering::Relaxed);
 }
 
 const LINUX_DEFAULT: Range = Range { min: 32_768, max: 60_999 };
 
 /// It pays on a host with another range than Linux's default: see docs/why.md.
-static BELIEVED: AtomicU32 = AtomicU32::new(NOT_READ);
+static CACHED: AtomicU32 = AtomicU32::new(NOT_READ);
 
 const NOT_READ: u32 = 0;
 
@@ -91,7 +91,7 @@ const WRONG: u32 = 1 << 16;
 pub(crate) fn read_host_range() -> Result<Range, Unreadable> {
     let mut text = [0; 64];
     let range = read_once(RANGE_FILE, &mut text).and_then(|text| parse_range(text).ok_or(Unreadable::HIDDEN_RANGE))?;
-    BELIEVED.store((u32::from(range.max) << 16) | u32::from(range.min), Ordering::Relaxed);
+    CACHED.store((u32::from(range.max) << 16) | u32::from(range.min), Ordering::Relaxed);
     Ok(range)
 }
 
@@ -126,11 +126,6 @@ impl Ports {
     /// The host's reserved ports are not left out: reserving them is how an administrator keeps them for such a caller.
     pub(crate) fn exactly(range: Range) -> Self {
         Self { range, usable: range.span(), reserved: None }
-    }
-
-    /// Nothing that may be named.
-    pub(crate) fn none() -> Self {
-        Self { range: LINUX_DEFAULT, usable: 0, reserved: None }
     }
 
     /// The ports of the host's range that are not reserved, as they are now.
@@ -347,10 +342,10 @@ mod tests {
     #[test]
     fn what_is_believed_is_what_was_read_last() {
         let read = read_host_range().expect("/proc/sys can be read");
-        assert_eq!(believed_host_range(), Some(read));
-        belief_was_wrong();
-        assert_eq!(believed_host_range(), None);
+        assert_eq!(cached_host_range(), Some(read));
+        forget_host_range();
+        assert_eq!(cached_host_range(), None);
         assert_eq!(known_host_range().ok(), Some(read));
-        assert_eq!(believed_host_range(), Some(read));
+        assert_eq!(cached_host_range(), Some(read));
     }
 }

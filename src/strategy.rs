@@ -79,10 +79,10 @@ pub(crate) const SMALL_RANGE: u32 = 64;
 const LOST_PICKS: u32 = 16;
 
 /// How often the CPU is left to others that hold a claim, sched_yield(2), before it is asked for again.
-const YIELDS: u32 = 16;
+const YIELDS: u32 = 4;
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range; its port, and where that came from.
-pub(crate) fn win_listener(
+pub(crate) fn open_listener(
     address: SocketAddr,
     named: Option<Range>,
     backlog: i32,
@@ -117,7 +117,7 @@ pub(crate) enum Search {
 impl Listener<'_> {
     fn in_host_range(&mut self) -> Result<(u16, PortOrigin), Failure> {
         let mut search = Search::Taken;
-        if let Some(range) = port_range::believed_host_range().filter(|range| range.span() > SMALL_RANGE) {
+        if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
             let window = port_order::single(range, self.randoms.next());
             search = self.search_in(window)?;
         }
@@ -284,7 +284,7 @@ impl Listener<'_> {
         for share in [false, true] {
             self.share(share)?;
             for _ in 0..LOST_PICKS {
-                if self.socket.bind(PICK, share)? != Answer::Ours {
+                if self.socket.bind(ANY_PORT, share)? != Answer::Ours {
                     break;
                 }
                 if self.socket.listen()? {
@@ -371,9 +371,9 @@ impl OwnSocket {
 /// Takes the first port that `take` says is ours. The second argument of `take` is whether other callers' claims are
 /// heeded.
 ///
-/// In a small range, or when a port was lost, all are asked for once more. When one was claimed, too, after the others
-/// had the CPU: a claim takes microseconds. If it is claimed still, and nothing else was found, somebody sits on the
-/// name, and it is not heeded any more.
+/// All ports are asked for again in a small range, or when one was lost or claimed. After a claim, which takes
+/// microseconds, the CPU is first left to others. If a port is claimed still, and nothing else was found, somebody sits
+/// on the name, and it is not heeded any more.
 pub(crate) fn sweep(
     ports: &Ports,
     order: PortOrder<'_>,
@@ -431,14 +431,14 @@ pub(crate) fn search_in(
     if !set_window(socket, Some(window)) {
         return Ok(Search::Impossible);
     }
-    let answer = bind(socket, address, PICK);
+    let answer = bind(socket, address, ANY_PORT);
     set_window(socket, None);
     match answer? {
         Answer::Ours => {
             attempts.count(Answer::Ours);
             let port = picked_port(socket)?;
             if !window.contains(port) {
-                port_range::belief_was_wrong();
+                port_range::forget_host_range();
             }
             Ok(Search::Found(port))
         }
@@ -478,7 +478,7 @@ pub(crate) fn listen(socket: &SockRef<'_>, backlog: i32) -> Result<bool, Failure
 }
 
 /// The port number by which bind() is asked to pick one.
-pub(crate) const PICK: u16 = 0;
+pub(crate) const ANY_PORT: u16 = 0;
 
 /// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot
 /// do that.
@@ -505,7 +505,7 @@ pub(crate) fn picked_port(socket: &SockRef<'_>) -> Result<u16, Failure> {
 /// Whether the socket has a port, or may have, although bind() refused it: Linux 5.10 to 5.16 leave it bound when a
 /// cgroup's program forbids the port afterwards (BPF_CGROUP_INET4_POST_BIND).
 pub(crate) fn is_bound(socket: &SockRef<'_>) -> bool {
-    !socket.local_addr().is_ok_and(|address| address.as_socket().is_some_and(|address| address.port() == PICK))
+    !socket.local_addr().is_ok_and(|address| address.as_socket().is_some_and(|address| address.port() == ANY_PORT))
 }
 
 /// The errno of the system call that finds no port; EACCES when privilege is all that was missing.

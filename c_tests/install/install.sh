@@ -209,7 +209,7 @@ lines_of_the_readme()
 		PKG_CONFIG_PATH=$prefix/lib/pkgconfig bash -c "$line" || return
 		LD_LIBRARY_PATH=$prefix/lib ./a.out | grep '^listening on port [1-9]' || return
 		count=$((count + 1))
-	done < <(sed -n 's/^    \(cc .*example\.c .*\)/\1/p' "$top/docs/linking.md")
+	done < <(sed -n 's/^    \(cc .*example\.c .*\)/\1/p' "$top/README.md")
 	[ "$count" -ge 3 ]
 }
 

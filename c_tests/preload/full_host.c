@@ -1,7 +1,7 @@
 /*
  * full_host.c
  *		Runs a command on a host of its own, without a free port:
- *		full_host [--quiet | --ports N | --taken FREE] COMMAND...
+ *		full_host [--quiet | --ports N | --taken] COMMAND...
  *
  * The host is a new network namespace with the port range 40000-40063, every
  * port in TIME_WAIT as listeners with SO_REUSEADDR leave it. A listener can
@@ -10,9 +10,8 @@
  *
  *	--quiet	leaves the default range, and nothing in it
  *	--ports	makes the range that long, and leaves nothing in it
- *	--taken	leaves the default range, and from every port of it but that many
- *			a connection to 127.0.0.1, port 5000, in TIME_WAIT, which none can
- *			take over; those are in TIME_WAIT of listeners
+ *	--taken	leaves the default range, and from every port of it a connection
+ *			to 127.0.0.1, port 5000, in TIME_WAIT, which none can take over
  *
  * The exit status is the command's; 77 when there can be no namespace.
  */
@@ -38,48 +37,35 @@ static const Neighbour listening = {.address = "::",.reuse_address = true,.liste
 static const Neighbour calling = {.address = "127.0.0.1",.reuse_address = true};
 
 static void
-leave(int port)
-{
-	int			fd = open_neighbour(&listening, port);
-
-	require(fd >= 0, "port %d: %m", port);
-	leave_time_wait(fd, "127.0.0.1");
-	close(fd);
-}
-
-static void
 fill(void)
 {
 	int			ports;
 
 	set_port_range(PORT_MIN, PORT_MAX);
 	for (int port = PORT_MIN; port <= PORT_MAX; port++)
-		leave(port);
+	{
+		int			fd = open_neighbour(&listening, port);
+
+		require(fd >= 0, "port %d: %m", port);
+		leave_time_wait(fd, "127.0.0.1");
+		close(fd);
+	}
 	ports = ports_in_time_wait(PORT_MIN, PORT_MAX);
 	require(ports == PORT_MAX - PORT_MIN + 1, "%d ports in TIME_WAIT", ports);
 }
 
 /* Who closes first has the TIME_WAIT. Timestamps would let it be taken over. */
 static void
-take(int peer, int free)
+take(int peer)
 {
-	int			ports = DEFAULT_MAX - DEFAULT_MIN + 1;
-
 	set_port_range(DEFAULT_MIN, DEFAULT_MAX);
 	set_sysctl("net.ipv4.tcp_timestamps", "0");
 	set_sysctl("net.ipv4.tcp_max_tw_buckets", "262144");
 	for (int port = DEFAULT_MIN; port <= DEFAULT_MAX; port++)
 	{
-		int			client;
+		int			client = open_neighbour(&calling, port);
 		int			server;
 
-		/* Evenly over the range. */
-		if (free > 0 && (port - DEFAULT_MIN) % (ports / free) == ports / free / 2)
-		{
-			leave(port);
-			continue;
-		}
-		client = open_neighbour(&calling, port);
 		require(client >= 0, "port %d: %m", port);
 		connect_to(client, "127.0.0.1", PEER);
 		server = accept_from(peer);
@@ -107,10 +93,10 @@ main(int argc, char **argv)
 			fcntl(peer, F_SETFD, 0) == 0, "port %d: %m", PEER);
 	if (strcmp(kind, "--quiet") == 0)
 		command++;
-	else if (strcmp(kind, "--taken") == 0 && argc > 2)
+	else if (strcmp(kind, "--taken") == 0)
 	{
-		take(peer, atoi(argv[2]));
-		command += 2;
+		take(peer);
+		command++;
 	}
 	else if (strcmp(kind, "--ports") == 0 && argc > 2)
 	{
@@ -120,7 +106,7 @@ main(int argc, char **argv)
 	else
 		fill();
 	require(command[0] != NULL,
-			"usage: full_host [--quiet | --ports N | --taken FREE] COMMAND [ARGUMENT...]");
+			"usage: full_host [--quiet | --ports N | --taken] COMMAND [ARGUMENT...]");
 	execvp(command[0], command);
 	perror(command[0]);
 	return 127;

@@ -1,7 +1,7 @@
 /*
  * hard_places.c
- *		Gets a listener and makes a connection where a program can do
- *		little: hard_places PLACE.
+ *		Gets a listener and makes connections where a program can do little:
+ *		hard_places PLACE.
  *
  * It prints the place and what came of it. preload.sh runs it by full_host,
  * where libc's functions alone fail in every place.
@@ -12,8 +12,6 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,7 +21,7 @@
 
 #define CONNECTIONS 40
 
-static const char *place;
+static const char *place = "";
 
 /* Async-signal-safe. */
 static void
@@ -72,27 +70,44 @@ act(void)
 		close(connections[--made]);
 }
 
+/* In the child of fork() or vfork(). */
+#define ACT_IN_CHILD(fork) \
+	do { \
+		pid_t		pid = fork(); \
+		int			status; \
+		\
+		if (pid == 0) \
+		{ \
+			act(); \
+			_exit(0); \
+		} \
+		if (waitpid(pid, &status, 0) != pid || status != 0) \
+			say("the child crashed"); \
+	} while (0)
+
 static void *
-in_thread(void *unused)
+in_thread(void *forks)
 {
-	(void) unused;
-	act();
+	if (forks != NULL)
+		ACT_IN_CHILD(fork);
+	else
+		act();
 	return NULL;
 }
 
-/* The smallest stack that a thread can have. */
+/* The smallest stack that a thread can have. A child has what others held. */
 static void
-thread(void)
+start_thread(void *forks)
 {
 	pthread_attr_t attributes;
-	pthread_t	other;
+	pthread_t	thread;
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, 16384);
-	if (pthread_create(&other, &attributes, in_thread, NULL) != 0)
+	if (pthread_create(&thread, &attributes, in_thread, forks) != 0)
 		say("pthread_create");
 	else
-		pthread_join(other, NULL);
+		pthread_join(thread, NULL);
 }
 
 static void
@@ -104,7 +119,7 @@ on_signal(int number)
 
 /* A handler with its own stack. */
 static void
-signal_handler(void)
+in_handler(void)
 {
 	stack_t		stack = {.ss_size = 32768,.ss_sp = malloc(32768)};
 
@@ -114,94 +129,28 @@ signal_handler(void)
 }
 
 static void
-in_child(void)
+act_if(const char *name)
 {
-	pid_t		pid = fork();
-	int			status;
-
-	if (pid == 0)
-	{
+	if (strcmp(place, name) == 0)
 		act();
-		_exit(0);
-	}
-	if (waitpid(pid, &status, 0) != pid || status != 0)
-		say("the child crashed");
-}
-
-static void *
-in_thread_with_child(void *unused)
-{
-	(void) unused;
-	in_child();
-	return NULL;
-}
-
-/* A child of one of several threads, which has what the others held. */
-static void
-child_of_threads(void)
-{
-	pthread_t	other;
-
-	pthread_create(&other, NULL, in_thread_with_child, NULL);
-	pthread_join(other, NULL);
-}
-
-static void
-child_of_vfork(void)
-{
-	int			status;
-	pid_t		pid = vfork();
-
-	if (pid == 0)
-	{
-		act();
-		_exit(0);
-	}
-	if (waitpid(pid, &status, 0) != pid || status != 0)
-		say("the child crashed");
-}
-
-static const struct
-{
-	const char *name;
-	void		(*act) (void);
-}			places[] = {
-	{"main", act},
-	{"thread", thread},
-	{"signal", signal_handler},
-	{"child", in_child},
-	{"child-of-threads", child_of_threads},
-	{"vfork", child_of_vfork},
-};
-
-static bool
-is_place(int argc, char **argv, const char *name)
-{
-	return argc == 2 && strcmp(argv[1], name) == 0;
 }
 
 /* Before the constructors of any library have run. */
 static void
-first_of_all(int argc, char **argv, char **environment)
+first_of_all(int argc, char **argv)
 {
-	(void) environment;
-	if (!is_place(argc, argv, "first-of-all"))
-		return;
-	place = argv[1];
-	act();
+	place = argc == 2 ? argv[1] : "";
+	act_if("first-of-all");
 }
 
 __attribute__((section(".preinit_array"), used))
-static void (*const preinit) (int, char **, char **) = first_of_all;
+static void (*const preinit) (int, char **) = first_of_all;
 
 __attribute__((constructor))
 static void
-before_main(int argc, char **argv)
+before_main(void)
 {
-	if (!is_place(argc, argv, "before-main"))
-		return;
-	place = argv[1];
-	act();
+	act_if("before-main");
 }
 
 /* After the handlers of atexit(). */
@@ -209,26 +158,29 @@ __attribute__((destructor))
 static void
 after_main(void)
 {
-	if (place != NULL && strcmp(place, "after-main") == 0)
-		act();
+	act_if("after-main");
 }
 
 static void
 at_exit(void)
 {
-	if (strcmp(place, "at-exit") == 0)
-		act();
+	act_if("at-exit");
 }
 
 int
-main(int argc, char **argv)
+main(void)
 {
-	if (argc != 2)
-		return 2;
-	place = argv[1];
 	atexit(at_exit);
-	for (size_t index = 0; index < sizeof(places) / sizeof(*places); index++)
-		if (strcmp(place, places[index].name) == 0)
-			places[index].act();
+	act_if("main");
+	if (strcmp(place, "thread") == 0)
+		start_thread(NULL);
+	else if (strcmp(place, "child") == 0)
+		ACT_IN_CHILD(fork);
+	else if (strcmp(place, "child-of-thread") == 0)
+		start_thread(&place);
+	else if (strcmp(place, "vfork") == 0)
+		ACT_IN_CHILD(vfork);
+	else if (strcmp(place, "signal") == 0)
+		in_handler();
 	return 0;
 }

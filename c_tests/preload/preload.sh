@@ -57,15 +57,6 @@ exports_four_functions()
 		"$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '^ld-linux')"
 }
 
-# costs FREE MADE RATIO: connect() on a default range with that many 4-tuples free.
-costs()
-{
-	local said
-	said=$($full_host --taken "$1" "$run" build/cost)
-	echo "$said"
-	[[ $said == "$2 of 7 made, "* ]] && awk -v ratio="$3" '{ exit !($5 <= ratio * $8) }' <<<"$said"
-}
-
 log_says_why()
 {
 	is "without the variable" "" "$($full_host "$run" python3 preload/sockets.py listener connection 2>&1 >/dev/null)"
@@ -110,20 +101,22 @@ patience_backs_off()
 	sed -n 's/.*nanosleep.*tv_sec=0, tv_nsec=\([0-9]*\)000000}.*/\1/p' "$work/trace" >"$work/pauses"
 	is "the first pauses" "10 20 40 80 160 160" "$(head -n 6 "$work/pauses" | xargs)"
 	awk '{ sum += $1 } END { exit !(sum <= 1000 && NR >= 7) }' "$work/pauses" || { cat "$work/pauses"; return 1; }
-	! grep -E '/proc/net/tcp|NLM_F_DUMP' "$work/trace"
+	# The first call may have counted who holds the ports.
+	! sed '1,/nanosleep/d' "$work/trace" | grep -E '/proc/net/tcp|NLM_F_DUMP'
 }
 
 # What is no whole number of milliseconds up to 60000 is said, once, and ignored.
 patience_is_a_number()
 {
-	local value said
+	local value said true
+	true=$(type -P true)
 	for value in 0 20 60000
 	do
-		is "with $value" "" "$(IC_LISTENER_PATIENCE=$value LD_PRELOAD=$library env true 2>&1)"
+		is "with $value" "" "$(IC_LISTENER_PATIENCE=$value LD_PRELOAD=$library "$true" 2>&1)"
 	done
 	for value in many -1 60001 10.5 5ms '1 ' 99999999999
 	do
-		said=$(IC_LISTENER_PATIENCE=$value LD_PRELOAD=$library env true 2>&1)
+		said=$(IC_LISTENER_PATIENCE=$value LD_PRELOAD=$library "$true" 2>&1)
 		[[ $said == *"IC_LISTENER_PATIENCE=$value "* ]]
 		is "the lines" 1 "$(wc -l <<<"$said")"
 	done
@@ -138,12 +131,15 @@ together_with_the_library()
 
 another_wrapper()
 {
-	"${CC:-cc}" -O2 -fPIC -shared -o "$work/wrapper.so" preload/counting_wrapper.c -ldl
+	"${CC:-cc}" -O2 -fPIC -shared -o "$work/wrapper.so" preload/wrapper.c -ldl
 	local preload
 	for preload in "$work/wrapper.so $library" "$library:$work/wrapper.so"
 	do
+		# puts() is flushed at the end.
 		is_on_full_host "main: $all
-bind, listen, connect" env LD_PRELOAD="$preload" build/hard_places main
+bind
+listen
+connect" env LD_PRELOAD="$preload" build/hard_places main
 	done
 }
 
@@ -175,7 +171,7 @@ check "it is installed" install_it
 check "it exports bind, listen, connect and getsockname, and needs libc only" exports_four_functions
 check "the same answers for every other socket, address and descriptor" same_answers
 
-for place in main thread signal child child-of-threads vfork first-of-all before-main at-exit after-main
+for place in main thread signal child child-of-thread vfork first-of-all before-main at-exit after-main
 do
 	check "a listener and connections: $place" hard_place $place
 done
@@ -191,9 +187,6 @@ check_with python3 "python: 64 listeners and 64 connections, plain none" differs
 check_with python3 "python: 64 connections after bind() to port 0, plain none" differs \
 	"0 of connection_from_an_address, 0 ports, $in_use" \
 	"64 of connection_from_an_address, 64 ports, $no_port" python3 preload/sockets.py connection_from_an_address
-check "a connection with ten of 28232 ports free costs at most 15 times the kernel's refusal" costs 10 7 15
-check "one without a port, too" costs 0 0 15
-check "one with half of the ports free, twice" costs 14116 7 2
 
 check_with python3 "IC_LISTENER_LOG=stderr says why, and nothing else does" log_says_why
 check_with python3 "IC_LISTENER_LOG=stderr does not write to another file" log_stays_out_of_files
@@ -205,15 +198,14 @@ check_with python3 "a port that the program chose is not waited for" is_on_full_
 	env IC_LISTENER_PATIENCE=60000 "$run" python3 preload/sockets.py listener_on_port_5000
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
-built=" $(${MAKE:-make} --no-print-directory programs) "
 for program in contract port_choice options
 do
 	promises="the promises of the library, in a program that has it: $program"
-	if [[ $built == *" $program "* ]]
+	if [ -x build/$program ]
 	then
 		check "$promises" together_with_the_library $program
 	else
-		skip "$promises" "cmocka.h is missing: apt-get install libcmocka-dev"
+		skip "$promises" "build/$program is missing: make -C c_tests"
 	fi
 done
 check_with valgrind "a program under valgrind" valgrind_program

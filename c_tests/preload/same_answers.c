@@ -100,7 +100,6 @@ fill(Address *address, int index)
 	return sizeof(address->any);
 }
 
-/* A number is the port's, unless it is one that the kernel chose. */
 static void
 show_name(int fd)
 {
@@ -108,9 +107,7 @@ show_name(int fd)
 	socklen_t	length = sizeof(name);
 
 	ANSWER(getsockname(fd, &name.any, &length));
-	if (name.any.sa_family == AF_INET || name.any.sa_family == AF_INET6)
-		printf("length %u, port %s\n", length, name.in.sin_port == 0 ? "0" :
-			   name.in.sin_port == htons(4242) ? "4242" : "any");
+	printf("length %u, %s\n", length, name.in.sin_port == 0 ? "no port" : "a port");
 }
 
 static void
@@ -177,7 +174,6 @@ int
 main(void)
 {
 	Address		address;
-	Address		none;
 	socklen_t	length = fill(&address, 1);
 	int			listener = socket(AF_INET, SOCK_STREAM, 0);
 	int			fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -190,17 +186,16 @@ main(void)
 	try_descriptor(open("/dev/null", O_RDWR));
 	try_descriptor(open("/", O_PATH));
 
-	/* A connection that exists, and what may be asked of it. */
-	fill(&none, lengthof(addresses) - 1);
+	/* A connection that exists. */
 	bind(listener, &address.any, length);
 	listen(listener, 5);
 	getsockname(listener, &address.any, &length);
-	ANSWER(connect(fd, &address.any, length));
-	ANSWER(connect(fd, &address.any, length));
+	for (int time = 0; time < 2; time++)
+		ANSWER(connect(fd, &address.any, length));
 	ANSWER(connect(listener, &address.any, length));
 	ANSWER(bind(fd, &address.any, length));
 	ANSWER(listen(fd, 5));
-	ANSWER(connect(fd, &none.any, sizeof(none.any)));
+	ANSWER(connect(fd, &(struct sockaddr) {AF_UNSPEC}, sizeof(struct sockaddr)));
 	ANSWER(connect(fd, &address.any, length));
 	return 0;
 }

@@ -1,4 +1,4 @@
-//! What a run found: `results/results.json`, and the table on the terminal.
+//! What a run found: `results.json`, and the table on the terminal.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -73,6 +73,10 @@ pub struct Fill {
 }
 
 const FILE: &str = "results.json";
+
+/// Where `make bench` leaves it.
+#[cfg(test)]
+pub const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/figures");
 
 impl Run {
     pub fn new(quick: bool) -> io::Result<Self> {
@@ -190,8 +194,8 @@ pub fn title(name: &str) -> String {
         "time_wait" => "all ports in TIME_WAIT, left by listeners with SO_REUSEADDR",
         "time_wait_not_reusable" => "all ports in TIME_WAIT, left without SO_REUSEADDR",
         "first_call" => "first call of a forked backend",
-        "other_range_first" => "the same, range 1024-20000, half held as by bind(0)",
-        "other_range" => "later calls there",
+        "other_range_first" => "first call, range 1024-20000, half of it held as by bind(0)",
+        "other_range" => "later calls in that range",
         "udp_quiet" => "UDP, quiet",
         "connect_other" => "a connection to another destination on every port",
         "connect_time_wait" => "all ports in TIME_WAIT, left by listeners",

@@ -92,9 +92,9 @@ fn read_answer(socket: &mut Socket, buffer: &mut [u8], each: &mut dyn FnMut(&See
 }
 
 /// Asks whether one connection exists.
-pub(crate) struct Asker(Socket);
+pub(crate) struct InetDiag(Socket);
 
-impl Asker {
+impl InetDiag {
     /// # Errors
     ///
     /// As socket(2): a policy may refuse netlink, or no descriptor is left.
@@ -141,7 +141,7 @@ impl Asker {
     }
 }
 
-impl AsFd for Asker {
+impl AsFd for InetDiag {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -354,12 +354,12 @@ mod tests {
             let server = listener.local_addr().unwrap();
             let client = TcpStream::connect(server).unwrap();
             let ours = client.local_addr().unwrap();
-            let asker = Asker::new().unwrap();
-            assert_eq!(asker.state_of(ours, server, 0).unwrap(), Some(1));
+            let inet_diag = InetDiag::new().unwrap();
+            assert_eq!(inet_diag.state_of(ours, server, 0).unwrap(), Some(1));
             let mut other = server;
             other.set_port(1);
-            assert_eq!(asker.state_of(ours, other, 0).unwrap(), None);
-            assert_eq!(asker.state_of(server, other, 0).unwrap(), Some(10));
+            assert_eq!(inet_diag.state_of(ours, other, 0).unwrap(), None);
+            assert_eq!(inet_diag.state_of(server, other, 0).unwrap(), Some(10));
             let filter = Filter::Towards { destination: server, of_ipv4: server.is_ipv4() };
             let mut towards = Vec::new();
             let mut each = |seen: &Seen| {

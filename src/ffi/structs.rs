@@ -1,11 +1,11 @@
 //! The structs of the C ABI. Each begins with its size, and none has a hole.
 
 use std::ffi::{c_char, c_int};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::ptr;
 use std::time::Duration;
 
-use crate::address::FloorBoundary;
+use crate::text::Text;
 use crate::{Attempts, Census, CensusSource, Error, Family, PortOrigin, Step};
 
 /// The size of the message in a report or census, its terminating NUL included.
@@ -221,7 +221,7 @@ impl IcListenerReport {
         report.origin = origin as i32;
         report.port = port.unwrap_or(0).into();
         let how = match origin {
-            PortOrigin::Later => "will be chosen when it is known what it is for",
+            PortOrigin::Deferred => "will be chosen when it is known what it is for",
             PortOrigin::Reused => "was reused",
             PortOrigin::PickedByKernel => "was picked by the kernel",
             PortOrigin::Free | PortOrigin::None => "was free",
@@ -320,31 +320,14 @@ impl IcListenerCensus {
     }
 }
 
+/// Fills a message that was all zeros, and leaves its last byte so. A line that is too long is cut.
 fn set_message(to: &mut [c_char; IC_LISTENER_MESSAGE_SIZE], message: fmt::Arguments<'_>) {
-    // A line that is too long is cut; there is nobody to tell.
-    let _ = Message { to, length: 0 }.write_fmt(message);
+    let text = Text::<{ IC_LISTENER_MESSAGE_SIZE - 1 }>::of(message);
+    to.iter_mut().zip(text.as_bytes()).for_each(|(to, &from)| *to = from as c_char);
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Writes into a C string that was all zeros, and leaves its last byte so.
-struct Message<'a> {
-    to: &'a mut [c_char; IC_LISTENER_MESSAGE_SIZE],
-    length: usize,
-}
-
-impl Write for Message<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.to[self.length..IC_LISTENER_MESSAGE_SIZE - 1];
-        let fits = text.floor_boundary(room.len());
-        for (to, from) in room.iter_mut().zip(text[..fits].bytes()) {
-            *to = from as c_char;
-        }
-        self.length += fits;
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
 }
 
 #[cfg(test)]

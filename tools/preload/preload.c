@@ -84,6 +84,9 @@ static int	patience_ms;
 /* A copy: a server may overwrite its arguments to show what it does. */
 static char program[64];
 
+/* Before glibc 2.34 a program without threads does not have it. */
+#pragma weak pthread_testcancel
+
 /*
  * Looks up the next functions, because dlsym() must not be called in a signal
  * handler, and connect() may be.  What other libraries call before this goes
@@ -165,42 +168,6 @@ is_tcp(int fd)
 {
 	return option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP &&
 		option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
-}
-
-/*
- * Whether this is an address of the socket's family that wants a port, so
- * that the library has something to do.  bind() reads it here, as libc's
- * functions read what they are given: a pointer to nowhere is the caller's
- * SIGSEGV.  *length becomes that of the address alone.
- */
-static bool
-wants_port(int fd, const sockaddr *address, socklen_t *length)
-{
-	sa_family_t family;
-	socklen_t	full = sizeof(struct sockaddr_in);
-	in_port_t	port;
-
-	if (address == NULL || *length < full ||
-		*length > sizeof(struct sockaddr_storage))
-		return false;
-	memcpy(&family, &address->sa_family, sizeof(family));
-	if (option(fd, SOL_SOCKET, SO_DOMAIN) != family)
-		return false;
-	if (family == AF_INET6)
-	{
-		full = sizeof(struct sockaddr_in6);
-		/* Without the scope, RFC 2133. */
-		if (*length < full - sizeof(uint32_t))
-			return false;
-	}
-	else if (family != AF_INET)
-		return false;
-	if (*length > full)
-		*length = full;
-	/* At the same place in both. */
-	memcpy(&port, &((const struct sockaddr_in *) address)->sin_port,
-		   sizeof(port));
-	return port == 0;
 }
 
 typedef enum Function
@@ -380,16 +347,14 @@ int
 our_bind(int fd, const sockaddr *address, socklen_t length)
 {
 	int			errno_before = errno;
-	socklen_t	full = length;
 
-	if (!is_tcp(fd) || !wants_port(fd, address, &full) ||
-		option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
+	if (!is_tcp(fd) || option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE) != 0)
 	{
 		errno = errno_before;
 		return ic_next_bind(fd, address, length);
 	}
 	return help(&(Call) {
-				.function = BIND,.fd = fd,.address = address,.length = full
+				.function = BIND,.fd = fd,.address = address,.length = length
 				}, errno_before);
 }
 
@@ -445,9 +410,14 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 		return ic_next_connect(fd, address, length);
 	}
 	if (flags & O_NONBLOCK)
+	{
+		/* It is a cancellation point also where it does not wait. */
+		if (pthread_testcancel != NULL)
+			pthread_testcancel();
 		return help(&(Call) {
 					.function = CONNECT,.fd = fd,.address = address,.length = length
 					}, errno_before);
+	}
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	end_listening(fd);
 	errno = errno_before;
