@@ -170,13 +170,20 @@ need_of(int fd)
 		NEEDED : EITHER;
 }
 
+/* connect() and listen() have their own words for a bind() that fails. */
+static Need
+need_of_bind(int fd)
+{
+	return stage.caller_fd >= 0 ? EITHER : need_of(fd);
+}
+
 WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
 	 (fd, level, name, value, size), SETSOCKOPT, EITHER, -1)
 WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size),
 	 (fd, level, name, value, size), GETSOCKOPT, EITHER, -1)
 WRAP(int, bind, (int fd, const struct sockaddr *address, socklen_t size),
 	 (fd, address, size), BIND,
-	 address->sa_family == AF_UNIX ? OPTIONAL : need_of(fd), -1)
+	 address->sa_family == AF_UNIX ? OPTIONAL : need_of_bind(fd), -1)
 WRAP(int, listen, (int fd, int backlog), (fd, backlog), LISTEN, need_of(fd), -1)
 WRAP(int, connect, (int fd, const struct sockaddr *address, socklen_t size),
 	 (fd, address, size), CONNECT, fd == stage.caller_fd ? NEEDED : OPTIONAL, -1)

@@ -279,7 +279,7 @@ typedef struct Crowd
 	bool		half_on_ipv4;
 } Crowd;
 
-static int	rounds = 40;
+static int	rounds = 20;
 
 /* One process's rounds; port 0: EADDRINUSE. */
 typedef struct Starter
