@@ -276,6 +276,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
         return finish(libc::EINVAL);
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        panic_for_a_test();
         // SAFETY: the caller's promise for options is the one asked for.
         unsafe { options_from_c(options) }.and_then(|options| options.take_census())
     }));
