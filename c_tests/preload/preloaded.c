@@ -372,8 +372,8 @@ close_and_open_a_file(void *argument)
 
 	pthread_barrier_wait(&number->barrier);
 	close(number->fd);
-	if (open(number->path, O_RDWR | O_CLOEXEC) != number->fd)
-		abort();
+	/* Nearly always the same number. */
+	number->fd = open(number->path, O_RDWR | O_CLOEXEC);
 	return NULL;
 }
 
@@ -392,13 +392,13 @@ TEST_IN_NETNS(a_number_that_became_a_file_stays_a_file)
 	for (time_t end = time(NULL) + 3; time(NULL) < end;)
 	{
 		pthread_t	other;
+		int			fd = number.fd = stream_socket("127.0.0.1");
 
-		number.fd = stream_socket("127.0.0.1");
-		fcntl(number.fd, F_SETFL, O_NONBLOCK);
+		fcntl(fd, F_SETFL, O_NONBLOCK);
 		pthread_barrier_init(&number.barrier, NULL, 2);
 		expect(pthread_create(&other, NULL, close_and_open_a_file, &number) == 0);
 		pthread_barrier_wait(&number.barrier);
-		plain_connect(number.fd, "127.0.0.1", SERVER);
+		plain_connect(fd, "127.0.0.1", SERVER);
 		pthread_join(other, NULL);
 		became += inode(number.fd) != file;
 		close(number.fd);
