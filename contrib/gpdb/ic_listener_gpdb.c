@@ -188,12 +188,15 @@ static struct
 	char		message[IC_LISTENER_MESSAGE_SIZE];
 }			failures[lengthof(call_name)];
 
-/* Where no statement runs, as in the FTS prober, a minute takes its place. */
+/*
+ * Never 0.  Where no statement runs, as in the FTS prober, a minute takes its
+ * place; a backend that starts may have none yet.
+ */
 static TimestampTz
 current_statement(void)
 {
 	if (MyProcPort != NULL)
-		return GetCurrentStatementStartTimestamp();
+		return 1 + GetCurrentStatementStartTimestamp();
 	return (TimestampTz) (1 + monotonic_us() / INT64CONST(60000000));
 }
 

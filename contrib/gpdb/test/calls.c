@@ -421,6 +421,7 @@ run(const char *name)
 		else if (strcmp(name, "full-starting") == 0)
 		{
 			normal_processing = false;
+			statement_start = 0;
 			probe_segments();
 			ClientAuthInProgress = true;
 			open_listener();
