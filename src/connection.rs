@@ -37,7 +37,7 @@ use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
 use crate::port_range::{PortSet, Ports, timestamps_are_on};
 use crate::strategy::{ANY_PORT, SMALL_RANGE, bind, sweep};
-use crate::sys::{self, Pages};
+use crate::sys::{self, Pages, SO_BINDTOIFINDEX};
 
 /// How many ports are asked about before the whole range is looked at.
 const QUESTIONS: usize = 16;
@@ -307,14 +307,14 @@ fn where_it_goes(mut destination: SocketAddr, source: SocketAddr) -> SocketAddr 
     destination
 }
 
-/// The interface of a socket that is bound to one, or of a link-local destination, to which connect() binds it.
+/// The interface of a socket that is bound to one (seen since Linux 5.1), or of a link-local destination, to which
+/// connect() binds it.
 fn interface_of(socket: BorrowedFd<'_>, destination: SocketAddr) -> u32 {
-    let by_name = sys::device(socket)
-        .and_then(|name| std::ffi::CStr::from_bytes_until_nul(&name).ok().and_then(sys::interface_index));
-    match (by_name, destination) {
-        (Some(index), _) => index,
-        (None, SocketAddr::V6(destination)) if destination.ip().is_unicast_link_local() => destination.scope_id(),
-        _ => 0,
+    match (sys::get_option(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX), destination) {
+        (Ok(0) | Err(_), SocketAddr::V6(destination)) if destination.ip().is_unicast_link_local() => {
+            destination.scope_id()
+        }
+        (index, _) => index.unwrap_or(0),
     }
 }
 

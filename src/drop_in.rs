@@ -28,7 +28,7 @@ use crate::strategy::{
     self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
     sweep, window_of,
 };
-use crate::sys::{self, IP_LOCAL_PORT_RANGE};
+use crate::sys::{self, IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX};
 use crate::{Attempts, DEFAULT_BACKLOG, Error, PortOrigin};
 
 /// How many ports a connect() looks at whose predecessor found none. The kernel passes over a port that was bound in
@@ -603,10 +603,8 @@ impl<'a> Probe<'a> {
 /// A socket of our own for which the kernel decides about ports and routes as it does for the caller's.
 pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) -> io::Result<Socket> {
     let like = Socket::new(domain, kind.cloexec(), None)?;
-    if let Some(name) = sys::device(socket) {
-        sys::set_device(like.as_fd(), &name)?;
-    }
     for (level, name) in [
+        (libc::SOL_SOCKET, SO_BINDTOIFINDEX),
         (libc::SOL_SOCKET, libc::SO_MARK),
         (libc::IPPROTO_IP, libc::IP_FREEBIND),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT),

@@ -124,8 +124,8 @@ impl Options {
         listener::udp_socket(address, named, attempts)
     }
 
-    /// Counts who holds the TCP ports that these options allow, on their address: at any time, for a monitor, for a log
-    /// line, for an operator. The backlog does not matter.
+    /// Counts who holds the TCP ports that these options allow, on their address. A monitor may call it at any time.
+    /// The backlog does not matter.
     ///
     /// It takes about as long as a call that finds no port, and stops after half a second of CPU time. It maps 96 KiB
     /// meanwhile. Nothing is bound, and no socket is disturbed.

@@ -371,9 +371,9 @@ impl OwnSocket {
 /// Takes the first port that `take` says is ours. The second argument of `take` is whether other callers' claims are
 /// heeded.
 ///
-/// In a small range, or when a port was lost, all are asked for once more. When one was claimed, too, after the others
-/// had the CPU: a claim takes microseconds. If it is claimed still, and nothing else was found, somebody sits on the
-/// name, and it is not heeded any more.
+/// All ports are asked for again in a small range, or when one was lost or claimed. After a claim, which takes
+/// microseconds, the CPU is first left to others. If a port is claimed still, and nothing else was found, somebody sits
+/// on the name, and it is not heeded any more.
 pub(crate) fn sweep(
     ports: &Ports,
     order: PortOrder<'_>,

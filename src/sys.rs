@@ -12,54 +12,37 @@ use std::time::Duration;
 /// the host's range. ip(7). Not in the libc crate.
 pub(crate) const IP_LOCAL_PORT_RANGE: c_int = 51;
 
+/// The index of the interface that a socket is bound to, or 0 (Linux 5.1). socket(7). Not in the libc crate.
+pub(crate) const SO_BINDTOIFINDEX: c_int = 62;
+
 /// A number that each network namespace has for itself (Linux 5.14). socket(7). Not in the libc crate.
 const SO_NETNS_COOKIE: c_int = 71;
 
-/// Reads an option into `value`; gives the length that it has.
-fn get_bytes(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &mut [u8]) -> io::Result<usize> {
+/// Reads an option into `value`.
+fn get_bytes(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &mut [u8]) -> io::Result<()> {
     let mut length = value.len() as libc::socklen_t;
     // SAFETY: the buffer has the length that is handed over with it, and both live through the call.
     let outcome = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut length) };
-    succeeded(outcome).map(|()| (length as usize).min(value.len()))
-}
-
-fn set_bytes(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
-    // SAFETY: the value has that length, and lives through the call.
-    succeeded(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as libc::socklen_t)
-    })
+    succeeded(outcome)
 }
 
 /// The value of an option that is a number: getsockopt(2).
 pub(crate) fn get_option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<u32> {
     let mut value = [0; 4];
-    get_bytes(socket, level, name, &mut value).map(|_| u32::from_ne_bytes(value))
+    get_bytes(socket, level, name, &mut value).map(|()| u32::from_ne_bytes(value))
 }
 
 /// Sets an option that is a number: setsockopt(2).
 pub(crate) fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: u32) -> io::Result<()> {
-    set_bytes(socket, level, name, &value.to_ne_bytes())
+    let length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value has that length, and lives through the call.
+    succeeded(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), length) })
 }
 
 /// The cookie of the socket's network namespace. None before Linux 5.14.
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut value = [0; 8];
-    get_bytes(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut value).ok().map(|_| u64::from_ne_bytes(value))
-}
-
-/// The name of a network interface, terminated.
-pub(crate) type InterfaceName = [u8; libc::IF_NAMESIZE];
-
-/// The interface that the socket is bound to: SO_BINDTODEVICE.
-pub(crate) fn device(socket: BorrowedFd<'_>) -> Option<InterfaceName> {
-    let mut name = [0; libc::IF_NAMESIZE];
-    let length = get_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &mut name).ok()?;
-    (length > 0 && name[0] != 0).then_some(name)
-}
-
-/// Binds the socket to that interface.
-pub(crate) fn set_device(socket: BorrowedFd<'_>, name: &InterfaceName) -> io::Result<()> {
-    set_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name)
+    get_bytes(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut value).ok().map(|()| u64::from_ne_bytes(value))
 }
 
 /// What a system call says that returns 0, or -1 with errno.

@@ -9,24 +9,13 @@ cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/.. disable=SC1091
 . ./harness/tap.sh
 
-programs=(demo conformance unit_wrap drop_in_faults panic)
+programs=(demo contract faults panic)
 
 command -v valgrind >/dev/null || {
 	skip valgrind "valgrind is missing: apt-get install valgrind"
 	finish
 	exit
 }
-
-# Without cmocka there is only the demo.
-built=" $(make --no-print-directory programs) "
-for program in "${programs[@]}"
-do
-	[[ $built == *" $program "* ]] || {
-		skip "all but the demo under valgrind" "cmocka.h is missing: apt-get install libcmocka-dev"
-		programs=(demo)
-		break
-	}
-done
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

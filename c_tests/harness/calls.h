@@ -49,12 +49,23 @@ extern Call require_listener(const IcListenerOptions *options);
 /* The call has failed with that errno and reset its outputs. */
 extern void expect_failed(const Call *call, int error);
 
+/* A call that must work, checked against what is promised of every socket. */
+extern Call opens(const Kind *kind, const IcListenerOptions *options);
+
 /*
- * Opens listeners, and leaves them open, until the call fails with
- * EADDRINUSE. Each port must come once only. Returns how many there were;
- * *taken has their ports, *last is the call that failed.
+ * A call that must fail in that way, with and without a report, and leave
+ * nothing open. The message must contain the text.
  */
-extern int	take_all_ports(const IcListenerOptions *options, Ports *taken,
-						   Call *last);
+extern IcListenerReport refused(const Kind *kind,
+								const IcListenerOptions *options, int error,
+								IcListenerStep step, const char *message);
+
+/*
+ * Opens sockets, and leaves them open, until the call fails with EADDRINUSE.
+ * Each port must come once only. Returns how many there were; *taken has
+ * their ports, *last is the call that failed.
+ */
+extern int	take_all_ports(const Kind *kind, const IcListenerOptions *options,
+						   Ports *taken, Call *last);
 
 #endif							/* CALLS_H */

@@ -1,6 +1,6 @@
 /*
  * crowded.c
- *		A host whose ports are all taken, and the calls that still find one.
+ *		See crowded.h.
  */
 #define _GNU_SOURCE
 
@@ -17,20 +17,22 @@
 void
 leave_in_time_wait(int port_min, int port_max)
 {
-	Neighbour	neighbour = {
-		.address = "0.0.0.0",
-		.reuse_address = true,
-		.listens = true,
-	};
+	Neighbour	neighbour = {.address = "::", .reuse_address = true, .listens = true};
+	int			ipv6 = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	if (ipv6 < 0)
+		neighbour.address = "0.0.0.0";
 	for (int port = port_min; port <= port_max; port++)
 	{
 		int			listener = open_neighbour(&neighbour, port);
 
 		require(listener >= 0, "port %d: %s", port, strerror(errno));
 		leave_time_wait(listener, "127.0.0.1");
+		if (ipv6 >= 0)
+			leave_time_wait(listener, "::1");
 		close(listener);
 	}
+	close(ipv6);
 }
 
 void
@@ -43,11 +45,7 @@ crowd(int port_min, int port_max)
 int
 server_on(const char *address, int port)
 {
-	Neighbour	neighbour = {
-		.address = address,
-		.reuse_address = true,
-		.listens = true,
-	};
+	Neighbour	neighbour = {.address = address, .reuse_address = true, .listens = true};
 	int			fd = open_neighbour(&neighbour, port);
 
 	require(fd >= 0, "%s, port %d: %s", address, port, strerror(errno));
@@ -60,61 +58,86 @@ server_on(const char *address, int port)
 int
 stream_socket(const char *address)
 {
-	struct sockaddr_storage storage;
+	struct sockaddr_storage at;
 	int			fd;
 
-	socket_address(address, 0, &storage);
-	fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socket_address(address, 0, &at);
+	fd = socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	expect(fd >= 0);
 	return fd;
 }
 
-typedef int (*SystemCall) (int fd, const struct sockaddr *address,
-						   socklen_t length);
-typedef int (*LibraryCall) (int fd, const struct sockaddr *address,
-							socklen_t length, IcListenerReport *report);
-
+/* 0, or the errno that came with -1. */
 static int
-answer(SystemCall system_call, LibraryCall library_call, int fd,
-	   const char *address, int port, IcListenerReport *report)
+errno_of(int returned)
 {
-	struct sockaddr_storage storage;
-	socklen_t	length = socket_address(address, port, &storage);
-	const struct sockaddr *to = (const struct sockaddr *) &storage;
-	int			returned;
+	int			error = errno;
 
-	errno = 0;
-	returned = system_call != NULL ? system_call(fd, to, length) :
-		library_call(fd, to, length, report);
-	if (returned == 0)
-		return 0;
-	expect_equal(returned, -1);
-	expect(errno != 0);
-	return errno;
+	expect(returned == 0 || (returned == -1 && error != 0));
+	return returned == 0 ? 0 : error;
 }
+
+#define AT(address, port) \
+	struct sockaddr_storage storage; \
+	socklen_t	length = socket_address(address, port, &storage); \
+	const struct sockaddr *at = (const struct sockaddr *) &storage; \
+	\
+	errno = 0
 
 int
 ic_bind(int fd, const char *address, int port, IcListenerReport *report)
 {
-	return answer(NULL, ic_listener_bind, fd, address, port, report);
+	AT(address, port);
+	return errno_of(ic_listener_bind(fd, at, length, report));
+}
+
+int
+ic_listen(int fd, int backlog)
+{
+	return errno_of(ic_listener_listen(fd, backlog, NULL));
 }
 
 int
 ic_connect(int fd, const char *address, int port, IcListenerReport *report)
 {
-	return answer(NULL, ic_listener_connect, fd, address, port, report);
+	AT(address, port);
+	return errno_of(ic_listener_connect(fd, at, length, report));
 }
 
 int
 plain_bind(int fd, const char *address, int port)
 {
-	return answer(bind, NULL, fd, address, port, NULL);
+	AT(address, port);
+	return errno_of(bind(fd, at, length));
 }
 
 int
 plain_connect(int fd, const char *address, int port)
 {
-	return answer(connect, NULL, fd, address, port, NULL);
+	AT(address, port);
+	return errno_of(connect(fd, at, length));
+}
+
+int
+connected_from(const char *source, int from, const char *address, int port)
+{
+	int			fd = stream_socket(source);
+
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	expect_equal(plain_bind(fd, source, from), 0);
+	connect_to(fd, address, port);
+	return fd;
+}
+
+void
+leave_own_time_wait(int from, const char *address, int server)
+{
+	int			ours = connected_from(address, from, address, local_port(server));
+	int			theirs = accept_from(server);
+
+	close(ours);
+	wait_for_end(theirs);
+	close(theirs);
 }
 
 bool
@@ -128,21 +151,24 @@ kernel_has_windows(void)
 }
 
 void
-set_int(int fd, int level, int name, int value)
-{
-	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
-			"setsockopt %d %d: %s", level, name, strerror(errno));
-}
-
-void
 set_window(int fd, int port_min, int port_max)
 {
 	set_int(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE,
-			   (int) ((unsigned int) port_max << 16 | port_min));
+			(int) ((unsigned int) port_max << 16 | port_min));
 }
 
 bool
 has_no_port(int fd)
 {
 	return local_port(fd) == 0;
+}
+
+uint64_t
+cookie_of(int fd)
+{
+	uint64_t	cookie = 0;
+	socklen_t	size = sizeof(cookie);
+
+	expect(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0);
+	return cookie;
 }

@@ -7,6 +7,7 @@
 #define CROWDED_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #include "ic_listener.h"
@@ -14,7 +15,8 @@
 
 /*
  * Leaves every port of the range in TIME_WAIT, as listeners with SO_REUSEADDR
- * do: connect() passes over all of them.
+ * do, in both families: connect() passes over all of them, and so does bind()
+ * to port 0.
  */
 extern void leave_in_time_wait(int port_min, int port_max);
 
@@ -30,12 +32,20 @@ extern int	stream_socket(const char *address);
 /* 0, or the errno. The report may be NULL. */
 extern int	ic_bind(int fd, const char *address, int port,
 					IcListenerReport *report);
+extern int	ic_listen(int fd, int backlog);
 extern int	ic_connect(int fd, const char *address, int port,
 					   IcListenerReport *report);
 
 /* The system calls, in the same way. */
 extern int	plain_bind(int fd, const char *address, int port);
 extern int	plain_connect(int fd, const char *address, int port);
+
+/* Connects from that port by name, which must work. Returns the fd. */
+extern int	connected_from(const char *source, int from, const char *address,
+						 int port);
+
+/* Such a connection to the server, which is closed here first: TIME_WAIT. */
+extern void leave_own_time_wait(int from, const char *address, int server);
 
 /* Whether the kernel has IP_LOCAL_PORT_RANGE (Linux 6.3). */
 extern bool kernel_has_windows(void);
@@ -44,10 +54,12 @@ extern bool kernel_has_windows(void);
 #define IP_LOCAL_PORT_RANGE 51
 #endif
 
-extern void set_int(int fd, int level, int name, int value);
 extern void set_window(int fd, int port_min, int port_max);
 
 /* A socket is not bound to a port. */
 extern bool has_no_port(int fd);
+
+/* The kernel's number of a socket, whatever its fd: SO_COOKIE. */
+extern uint64_t cookie_of(int fd);
 
 #endif							/* CROWDED_H */

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -56,13 +57,6 @@ socket_address(const char *address, int port, struct sockaddr_storage *storage)
 	return sizeof(*in);
 }
 
-static void
-set_option(int fd, int level, int name, int value)
-{
-	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
-			"setsockopt %d: %s", name, strerror(errno));
-}
-
 int
 open_neighbour(const Neighbour *neighbour, int port)
 {
@@ -71,11 +65,13 @@ open_neighbour(const Neighbour *neighbour, int port)
 	int			fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int			refusal;
 
+	if (fd < 0 && errno == EMFILE)
+		return -1;
 	require(fd >= 0, "socket: %s", strerror(errno));
 	if (address.ss_family == AF_INET6)
-		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, neighbour->only_v6);
-	set_option(fd, SOL_SOCKET, SO_REUSEADDR, neighbour->reuse_address);
-	set_option(fd, SOL_SOCKET, SO_REUSEPORT, neighbour->reuse_port);
+		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, neighbour->only_v6);
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, neighbour->reuse_address);
+	set_int(fd, SOL_SOCKET, SO_REUSEPORT, neighbour->reuse_port);
 	if (bind(fd, (struct sockaddr *) &address, length) == 0 &&
 		(!neighbour->listens || listen(fd, 8) == 0))
 		return fd;
@@ -83,6 +79,15 @@ open_neighbour(const Neighbour *neighbour, int port)
 	close(fd);
 	errno = refusal;
 	return -1;
+}
+
+void
+allow_descriptors(int count)
+{
+	struct rlimit limit = {count, count};
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		skip_child("%d descriptors: ulimit -n %d, or run as root", count, count);
 }
 
 int
@@ -96,14 +101,23 @@ hold_ports(const Neighbour *neighbour, const Ports *ports)
 	pid = fork_child();
 	if (pid == 0)
 	{
-		close(ready[0]);
+		dup2(ready[1], 3);
 		for (int port = 1; port <= 65535; port++)
 		{
-			if (ports->has[port])
-				require(open_neighbour(neighbour, port) >= 0,
-						"%s port %d: %s", neighbour->address, port,
-						strerror(errno));
+			if (!ports->has[port] || open_neighbour(neighbour, port) >= 0)
+				continue;
+			require(errno == EMFILE, "%s port %d: %s", neighbour->address,
+					port, strerror(errno));
+
+			/* One process may not have that many: its child goes on. */
+			if (fork_child() != 0)
+				for (;;)
+					pause();
+			for (int fd = 4; close(fd) == 0; fd++)
+				;
+			port--;
 		}
+		ready[1] = 3;
 		require(write(ready[1], "", 1) == 1, "pipe: %s", strerror(errno));
 		for (;;)
 			pause();
@@ -132,6 +146,13 @@ socket_option(int fd, int level, int name)
 	socklen_t	size = sizeof(value);
 
 	return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+}
+
+void
+set_int(int fd, int level, int name, int value)
+{
+	require(setsockopt(fd, level, name, &value, sizeof(value)) == 0,
+			"setsockopt %d %d: %s", level, name, strerror(errno));
 }
 
 int
@@ -275,32 +296,37 @@ leave_time_wait(int listener, const char *address)
 	close(sender);
 }
 
-static void
-mark_time_wait(const char *path, Ports *ports)
+Ports
+ports_in_state(int state)
 {
-	FILE	   *file = fopen(path, "r");
+	static const char *const files[] = {"/proc/net/tcp", "/proc/net/tcp6"};
+	Ports		ports = {.has = {false}};
 	char		line[512];
-	unsigned int port;
-	unsigned int state;
+	unsigned	port;
+	unsigned	shown;
 
-	require(file != NULL, "%s: %s", path, strerror(errno));
-	while (fgets(line, sizeof(line), file) != NULL)
+	for (int i = 0; i < 2; i++)
 	{
-		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &port,
-				   &state) == 2 && state == TCP_TIME_WAIT)
-			ports->has[port] = true;
+		FILE	   *file = fopen(files[i], "r");
+
+		require(file != NULL, "%s: %s", files[i], strerror(errno));
+		while (fgets(line, sizeof(line), file) != NULL)
+		{
+			if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &port,
+					   &shown) == 2 && shown == (unsigned) state)
+				ports.has[port] = true;
+		}
+		fclose(file);
 	}
-	fclose(file);
+	return ports;
 }
 
 int
 ports_in_time_wait(int port_min, int port_max)
 {
-	Ports		ports = {.has = {false}};
+	Ports		ports = ports_in_state(TCP_TIME_WAIT);
 	int			count = 0;
 
-	mark_time_wait("/proc/net/tcp", &ports);
-	mark_time_wait("/proc/net/tcp6", &ports);
 	for (int port = port_min; port <= port_max; port++)
 		count += ports.has[port];
 	return count;

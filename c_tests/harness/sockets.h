@@ -39,11 +39,15 @@ extern int	open_neighbour(const Neighbour *neighbour, int port);
  */
 extern int	hold_ports(const Neighbour *neighbour, const Ports *ports);
 
+/* From now on this process may have so many; a SKIP where it may not. */
+extern void allow_descriptors(int count);
+
 /* A set of ports: all from port_min to port_max. */
 extern Ports ports_from_to(int port_min, int port_max);
 
-/* An option of type int, or -1 with errno. */
+/* An option of type int, or -1 with errno; to set it must work. */
 extern int	socket_option(int fd, int level, int name);
+extern void set_int(int fd, int level, int name, int value);
 
 /* The local port of a socket of either family in host byte order, or -1. */
 extern int	local_port(int fd);
@@ -75,7 +79,11 @@ extern void reach(int fd, const char *address);
  */
 extern void leave_time_wait(int listener, const char *address);
 
-/* How many ports from port_min to port_max are in TIME_WAIT. */
+/*
+ * Which ports have a socket in that state of include/net/tcp_states.h, and how
+ * many from port_min to port_max are in TIME_WAIT: /proc/net/tcp and tcp6.
+ */
+extern Ports ports_in_state(int state);
 extern int	ports_in_time_wait(int port_min, int port_max);
 
 #endif							/* SOCKETS_H */

@@ -41,28 +41,6 @@
 /* In its own network namespace, too. */
 #define TEST_IN_NETNS(name) TEST_(name, run_in_netns)
 
-/*
- * The same for TCP and for UDP, as `kind`. Each has its own namespace,
- * because the ports that TCP used would affect UDP.
- */
-#define TEST_KINDS_IN_NETNS(promise) \
-	static void promise##_body(const Kind *kind); \
-	static void \
-	promise##_in_netns(void *kind) \
-	{ \
-		now_doing("%s", ((const Kind *) kind)->name); \
-		promise##_body(kind); \
-	} \
-	static void \
-	promise(void **state) \
-	{ \
-		(void) state; \
-		for_each_kind(kind) \
-			assert_passes(run_in_netns, promise##_in_netns, (void *) kind); \
-	} \
-	static void \
-	promise##_body(const Kind *kind)
-
 #define TEST_(promise, run) \
 	static void promise##_body(void); \
 	static void \

@@ -198,7 +198,7 @@ check_with python3 "a port that the program chose is not waited for" is_on_full_
 	env IC_LISTENER_PATIENCE=60000 "$run" python3 preload/sockets.py listener_on_port_5000
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
-for program in conformance exclusive port_choice options addresses
+for program in contract port_choice options
 do
 	promises="the promises of the library, in a program that has it: $program"
 	if [ -x build/$program ]

@@ -62,12 +62,11 @@ __wrap_GetCurrentStatementStartTimestamp(void)
 	return 1;
 }
 
-bool		__wrap_errstart(int elevel, const char *filename, int lineno,
-							const char *funcname, const char *domain);
+/* Its other parameters differ between the versions. */
+bool		__wrap_errstart(int elevel);
 
 bool
-__wrap_errstart(int elevel, const char *filename, int lineno,
-				const char *funcname, const char *domain)
+__wrap_errstart(int elevel)
 {
 	return false;
 }

@@ -341,7 +341,7 @@ fn head(root: &Area<'_>, page: Page, title: &str, lines: &[&str]) -> Drawn<()> {
 }
 
 /// In the unit and to the place that a reader compares by.
-fn duration(us: f64) -> String {
+pub fn duration(us: f64) -> String {
     match us {
         _ if us < 9.95 => format!("{us:.1} \u{b5}s").replace(".0 ", " "),
         _ if us < 999.5 => format!("{us:.0} \u{b5}s"),
@@ -353,6 +353,7 @@ fn duration(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::DIRECTORY;
 
     const WHITE_PAGE: RGBColor = RGBColor(0xff, 0xff, 0xff);
     /// As GitHub has it.
@@ -411,8 +412,8 @@ mod tests {
     /// After a measurement, or a change of how they are drawn, `make draw`.
     #[test]
     fn the_pictures_show_the_results_beside_them() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        let pictures = pictures(&Run::read(&directory).unwrap()).unwrap();
+        let directory = Path::new(DIRECTORY);
+        let pictures = pictures(&Run::read(directory).unwrap()).unwrap();
         assert_eq!(pictures.len(), 2);
         for (name, svg) in pictures {
             // What the back end wrote is what with_dashes() looks for.

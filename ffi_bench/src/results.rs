@@ -1,4 +1,4 @@
-//! What a run found: `results/results.json`, and the table on the terminal.
+//! What a run found: `results.json`, and the table on the terminal.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -73,6 +73,10 @@ pub struct Fill {
 }
 
 const FILE: &str = "results.json";
+
+/// Where `make bench` leaves it.
+#[cfg(test)]
+pub const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/figures");
 
 impl Run {
     pub fn new(quick: bool) -> io::Result<Self> {

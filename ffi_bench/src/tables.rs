@@ -5,13 +5,19 @@
 //! <!-- end -->
 //! ```
 //!
-//! where `make draw` puts the table of that name, so that one run feeds all of them.
+//! where `make draw` puts the table of that name, so that one run feeds all of them. A single figure goes into a line:
+//!
+//! ```text
+//! <!-- ffi_bench left_1/cold/ic_listener/p50 -->9.2 ms<!-- end -->
+//! <!-- ffi_bench quiet/warm/ic_listener:stock/p50 -->0.20<!-- end --> of Greenplum's C
+//! ```
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::measure::Condition;
+use crate::pictures::duration;
 use crate::results::{Case, Figures, Run, title};
 
 /// Names of tables, those of their contenders with headings, and their cases.
@@ -102,6 +108,7 @@ fn text(run: &Run, name: &str) -> Option<String> {
     match name {
         "machine" => return Some(conditions(run)),
         "others" => return Some(others(run)),
+        _ if name.contains('/') => return figure(run, name),
         _ => {}
     }
     let (name, condition) = name.split_once(' ')?;
@@ -125,6 +132,28 @@ fn text(run: &Run, name: &str) -> Option<String> {
         text += &(row + "\n");
     }
     Some(text)
+}
+
+/// A case, a condition, a contender or one to another, and what of it.
+fn figure(run: &Run, name: &str) -> Option<String> {
+    let [case, condition, who, what] = name.split('/').collect::<Vec<_>>().try_into().ok()?;
+    let case = run.of(case, CONDITIONS.into_iter().find(|one| one.name() == condition)?)?;
+    let measured = |who: &str| {
+        let one = case.of(who)?;
+        match what {
+            "p50" => Some(one.p50_us),
+            "p99" => one.p99_us,
+            "mean" => Some(one.mean_us),
+            _ => None,
+        }
+    };
+    match who.split_once(':') {
+        None => measured(who).map(duration),
+        Some((one, other)) => measured(one).zip(measured(other)).map(|(one, other)| match one / other {
+            ratio if ratio < 9.95 => format!("{ratio:.2}"),
+            ratio => with_commas(ratio),
+        }),
+    }
 }
 
 const CONDITIONS: [Condition; 2] = [Condition::Cold, Condition::Warm];
@@ -221,10 +250,11 @@ fn pasted(run: &Run, document: &str) -> Result<String, String> {
     let mut parts = document.split(START);
     let mut new = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let (name, rest) = part.split_once(CLOSE).ok_or("a mark without an end")?;
-        let (_, rest) = rest.split_once(END).ok_or_else(|| format!("no {END} after {START}{name}{CLOSE}"))?;
-        let text = text(run, name).ok_or_else(|| format!("no table is called {name}"))?;
-        new += &format!("{START}{name}{CLOSE}\n{text}{END}{rest}");
+        let (mark, rest) = part.split_once(CLOSE).ok_or("a mark without an end")?;
+        let (_, rest) = rest.split_once(END).ok_or_else(|| format!("no {END} after {START}{mark}{CLOSE}"))?;
+        let text = text(run, mark).ok_or_else(|| format!("no table and no figure is called {mark}"))?;
+        let line = if mark.contains('/') { "" } else { "\n" };
+        new += &format!("{START}{mark}{CLOSE}{line}{text}{END}{rest}");
     }
     Ok(new)
 }
@@ -252,6 +282,7 @@ pub fn with_commas(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::DIRECTORY;
 
     #[test]
     fn figures_read_as_they_should() {
@@ -265,21 +296,30 @@ mod tests {
     /// After a measurement, `make draw`.
     #[test]
     fn the_documents_say_what_the_results_say() {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let run = Run::read(&here.join("results")).unwrap();
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let run = Run::read(Path::new(DIRECTORY)).unwrap();
         for file in ["README.md", "docs/why.md"] {
-            let document = fs::read_to_string(here.join("..").join(file)).unwrap();
+            let document = fs::read_to_string(top.join(file)).unwrap();
             assert!(pasted(&run, &document).unwrap() == document, "{file} is not what the results say: make draw");
         }
     }
 
     #[test]
     fn tables_go_between_their_marks() {
-        let run = Run::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("results")).unwrap();
+        let run = Run::read(Path::new(DIRECTORY)).unwrap();
         let document = "one\n<!-- ffi_bench machine -->\nold\n<!-- end -->\ntwo\n";
         let new = pasted(&run, document).unwrap();
         assert_eq!(new, document.replace("old\n", &conditions(&run)));
         assert_eq!(pasted(&run, &new).unwrap(), new);
+        let line = |text: &str, name: &str| format!("in <!-- ffi_bench {name} -->{text}<!-- end -->, so");
+        let quiet = run.of("quiet", Condition::Warm).unwrap().of("ic_listener").unwrap();
+        for (name, text) in [
+            ("quiet/warm/ic_listener/p50", duration(quiet.p50_us)),
+            ("quiet/warm/ic_listener:ic_listener/mean", "1.00".to_owned()),
+        ] {
+            assert_eq!(pasted(&run, &line("old", name)).unwrap(), line(&text, name));
+        }
+        assert!(pasted(&run, &line("", "quiet/warm/nobody/p50")).is_err());
         assert!(pasted(&run, "<!-- ffi_bench machine -->").is_err());
         assert!(pasted(&run, "<!-- ffi_bench no such -->\n<!-- end -->").is_err());
         // Every case of a table has been measured, every contender is known, and no case is in no table.

@@ -579,7 +579,8 @@ mod tests {
         (0..10_000).for_each(|port| holders.add_time_wait(59 + port % 2));
         let line = "no port to listen on in 10000-65535: 55536 tried, 55536 in use: ".to_owned()
             + &Words(&holders, 10_000, " without SO_REUSEADDR").to_string();
-        assert!(line.len() < crate::ffi::IC_LISTENER_MESSAGE_SIZE, "{}: {line}", line.len());
+        // IC_LISTENER_MESSAGE_SIZE
+        assert!(line.len() < 256, "{}: {line}", line.len());
     }
 
     /// Both sources see what this process holds, and the same of it.

@@ -54,8 +54,9 @@ use crate::{Attempts, Error, Options, PortOrigin, Step, sys};
 ///
 /// The call never blocks or sleeps. Free ports go first: the kernel looks for one in small parts of the range, before
 /// Linux 6.3 among 16 ports, and in a range of up to 64 ports among all. If it finds none, ports are shared: each port
-/// of the range is asked for once, and once more if another caller was about to take one. So a port that another
-/// program has bound with SO_REUSEADDR, and does not listen on yet, is taken only where free ports are rare.
+/// of the range is asked for once, and again if one was lost or claimed by another caller, or if the range has up to 64
+/// ports. So a port that another program has bound with SO_REUSEADDR, and does not listen on yet, is taken only where
+/// free ports are rare.
 ///
 /// Any thread and any forked child may make the call; a signal handler may not. Where threads are cancelled
 /// (pthread_cancel(3)), disable cancellation around it. A signal handler that interrupts it must not leave by
@@ -119,8 +120,9 @@ pub unsafe extern "C" fn ic_listener_open_udp(
 ///
 /// Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
 /// sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, and sockets of another network namespace than the
-/// calling thread's. (Before Linux 5.14 these cannot be told.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket
-/// is changed but IP_RETOPTS.
+/// calling thread's. (Before Linux 5.14 the library cannot see that, and treats them as the thread's own.)
+/// IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which ic_listener_listen() and
+/// ic_listener_connect() clear.
 ///
 /// report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
 /// can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
@@ -147,7 +149,8 @@ pub unsafe extern "C" fn ic_listener_bind(
 /// finds none: it claims a port, binds it and listens at once. A port that the socket has is never changed. EADDRINUSE
 /// stays EADDRINUSE.
 ///
-/// report may be NULL. On failure errno is listen(2)'s. fd stays the caller's.
+/// report may be NULL. On failure errno is listen(2)'s. If another program listens first on the port that was chosen,
+/// the call fails with EADDRINUSE, and the socket keeps that port; close it. fd stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *mut IcListenerReport) -> c_int {
     // SAFETY: the caller's promise is the one asked for.
@@ -195,21 +198,23 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 /// (Linux refuses to take over a connection whose peer had no timestamps.)
 ///
 /// After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
-/// connection to the destination. In a range of more than 64 ports, after a search that found nothing, the process
-/// makes no other towards that destination for ten times as long, a second at most; it asks about 16 ports each time.
-/// After a connect(2) that found no port, the next ones of the process are confined to 512 ports first
-/// (IP_LOCAL_PORT_RANGE, taken off again), so that they fail in microseconds.
+/// connection to the destination. In a range of more than 64 ports, after a search that found nothing, or only a
+/// TIME_WAIT to take over, the process makes no other towards that destination for ten times as long, a second at most;
+/// it asks about 16 ports each time. In that time EADDRNOTAVAIL may be returned although a port could be used. After a
+/// connect(2) that found no port, the first connect(2) of the process's next calls is confined to 512 ports
+/// (IP_LOCAL_PORT_RANGE, taken off again). If neither that nor 16 ports give a connection, connect(2) is called once
+/// more for the whole range.
 ///
-/// Sockets of another network namespace than the calling thread's get connect(2)'s own answer. (Before Linux 5.14 these
-/// cannot be told.)
+/// Sockets of another network namespace than the calling thread's get connect(2)'s own answer. (Before Linux 5.14 the
+/// library cannot see that, and treats them as the thread's own.)
 ///
 /// The call is async-signal-safe, as connect(2) is: it waits for no lock, allocates nothing, and uses at most 12 KiB of
 /// stack. Any thread may make it. It blocks if and only if connect(2) would.
 ///
-/// report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). There
-/// are two exceptions, where it keeps the port that was named: connect(2) from there failed for another reason, at once
-/// or later; or another program took the connection in between, or the kernel has no inet_diag to be asked
-/// and the connection existed, or it was in TIME_WAIT and could not be taken over. fd stays the caller's.
+/// report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). It
+/// keeps the port that was named if connect(2) from there fails for another reason, at once or later; if another
+/// program takes the connection in between; if the kernel has no inet_diag and the connection exists; or if its
+/// TIME_WAIT cannot be taken over. fd stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_connect(
     fd: c_int,
@@ -231,8 +236,9 @@ pub unsafe extern "C" fn ic_listener_connect(
 ///
 /// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
 /// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
-/// made; then connect(2), called again with the same address, waits for it. It returns -1 with errno EADDRNOTAVAIL when
-/// no port was found, or with another errno of connect(2). report may be NULL.
+/// made; then connect(2), called again with the same address, waits for it, and says EALREADY if SO_SNDTIMEO expires.
+/// It returns -1 with errno EADDRNOTAVAIL when no port was found, EINVAL when address is NULL or its length fits no
+/// address, or another errno of connect(2). report may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_begin_connect(
     fd: c_int,
@@ -276,6 +282,7 @@ pub unsafe extern "C" fn ic_listener_census(options: *const IcListenerOptions, c
         return finish(libc::EINVAL);
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        panic_for_a_test();
         // SAFETY: the caller's promise for options is the one asked for.
         unsafe { options_from_c(options) }.and_then(|options| options.take_census())
     }));

@@ -401,9 +401,9 @@ run(const char *name)
 			connect_libpq("PQcancel", cancelConnection, SEGMENT);
 		else if (strcmp(name, "full-statement") == 0)
 		{
-			wait_in_full_range(2.1 + LOAD, 0.1);
+			wait_in_full_range(2.1 + LOAD, 0.08);
 			statement_start++;
-			wait_in_full_range(2.1 + LOAD, 0.1);
+			wait_in_full_range(2.1 + LOAD, 0.08);
 		}
 		else if (strcmp(name, "full-threads") == 0)
 		{
@@ -432,6 +432,7 @@ run(const char *name)
 		else if (strcmp(name, "full-notified") == 0)
 		{
 			while_waiting = notify;
+			while_logging = cancel_query;
 			connect_libpq("libpq", startConnection, SEGMENT);
 			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
 			printf("interrupts held off: %d\n", InterruptHoldoffCount);

@@ -79,6 +79,7 @@ ProcessInterrupts(void)
 }
 
 void		(*while_waiting) (void) = NULL;
+void		(*while_logging) (void) = NULL;
 long		microseconds_waited = 0;
 
 void
@@ -117,6 +118,8 @@ errfinish(int dummy,...)
 		   message, detail, hint, code);
 	if (report_level >= ERROR)
 		longjmp(exception_stack, 1);
+	if (while_logging != NULL)
+		while_logging();
 	CHECK_FOR_INTERRUPTS();
 	errno = 0;
 }
