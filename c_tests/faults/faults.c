@@ -482,9 +482,9 @@ is_right(int error, Function function, int fault)
 
 	if (!stage.hit)
 		return error == scenario->error;
-	/* What /proc lacks for a moment is asked for again. */
+	/* What /proc lacks for a moment is asked for again; a signal is nothing. */
 	if (function == OPEN && !stage.for_ever && fault != ENOENT && fault != EACCES &&
-		scenario->action != CENSUS)
+		(scenario->action < CENSUS || fault == EINTR))
 		return error == scenario->error;
 	if (scenario->action == CENSUS)
 		return as_ever || error == fault;

@@ -62,9 +62,6 @@
  * The same as TEST(), for a cmocka test that runs several bodies, or one with
  * several arguments.
  */
-#define assert_passes_in_child(body, argument) \
-	assert_passes(run_in_child, body, argument)
-
 #define assert_passes_in_netns(body, argument) \
 	assert_passes(run_in_netns, body, argument)
 
