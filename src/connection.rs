@@ -131,8 +131,7 @@ impl<'a> PortSearch<'a> {
 
     fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
         attempts.begin_pass(&self.ports);
-        if self.inet_diag.is_none() || self.source.ip().to_canonical().is_unspecified() {
-            // Nobody can be asked, or which 4-tuple it would be is not known.
+        if !self.can_ask() {
             return Ok(Found::Nothing);
         }
         for port in PortOrder::new(&self.ports, &mut self.randoms).take(QUESTIONS) {
@@ -157,7 +156,7 @@ impl<'a> PortSearch<'a> {
         // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
         let of_ipv4 = self.source.is_ipv4();
         let mut left = self.ports.usable();
-        if left > FEW || self.inet_diag.is_none() {
+        if left > FEW || !self.can_ask() {
             left -= self.list(of_ipv4, &mut connected, &mut in_time_wait).unwrap_or(0).min(left);
             if left > FEW && self.destination.ip().to_canonical().is_ipv4() {
                 let _ = self.list(!of_ipv4, &mut connected, &mut in_time_wait);
@@ -206,6 +205,11 @@ impl<'a> PortSearch<'a> {
             }
         }
         Ok(Found::Nothing)
+    }
+
+    /// Whether sock_diag is there, and the source address, and so the 4-tuple, is known.
+    fn can_ask(&self) -> bool {
+        self.inet_diag.is_some() && !self.source.ip().to_canonical().is_unspecified()
     }
 
     /// Claims a port and binds the socket to it, if the connection can be made from there.
