@@ -372,8 +372,8 @@ impl OwnSocket {
 /// heeded.
 ///
 /// All ports are asked for again in a small range, or when one was lost or claimed. After a claim, which takes
-/// microseconds, the CPU is first left to others. If a port is claimed still, and nothing else was found, somebody sits
-/// on the name, and it is not heeded any more.
+/// microseconds, the CPU is first left to others. If names that are claimed are all that is in the way even then,
+/// somebody sits on them, and they are not heeded any more.
 pub(crate) fn sweep(
     ports: &Ports,
     order: PortOrder<'_>,
@@ -401,13 +401,19 @@ pub(crate) fn sweep(
             (0..YIELDS).for_each(|_| std::thread::yield_now());
         }
         (again, claimed) = (false, false);
+        let mut connected = false;
         for port in order.clone() {
             match take(port, heeds_claims)? {
                 Answer::Ours => return Ok(Some(port)),
                 Answer::Lost => attempts.lost_again(),
                 Answer::Claimed => claimed = true,
-                Answer::InUse | Answer::Forbidden | Answer::Connected => {}
+                Answer::Connected => connected = true,
+                Answer::InUse | Answer::Forbidden => {}
             }
+        }
+        if connected {
+            // Others connect there: whoever holds a claim will, too.
+            break;
         }
     }
     Ok(None)
