@@ -373,8 +373,8 @@ int ic_listener_getsockname(int fd,
 //
 // report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). It
 // keeps the port that was named if connect(2) from there fails for another reason, at once or later; if another
-// program takes the connection in between; if the kernel has no inet_diag and the connection exists; or if its
-// TIME_WAIT cannot be taken over. fd stays the caller's.
+// program takes the connection in between; if connections can be seen neither by netlink nor in /proc, and this one
+// exists; or if its TIME_WAIT cannot be taken over. fd stays the caller's.
 int ic_listener_connect(int fd,
                         const struct sockaddr *address,
                         socklen_t length,

@@ -15,8 +15,7 @@
 //! to this destination, and the others are tried, each first on a socket of our own. That takes milliseconds on a large
 //! range, where it is not repeated for ten times as long if it found nothing.
 //!
-//! Where netlink is refused, /proc/net/tcp lists the connections. A kernel without inet_diag says that nobody has the
-//! 4-tuple: one port is named, and connect()'s answer stands.
+//! Where netlink is refused, or the kernel has no tcp_diag, /proc/net/tcp lists the connections.
 
 use std::cell::Cell;
 use std::io;

@@ -97,9 +97,18 @@ pub(crate) struct InetDiag(Socket);
 impl InetDiag {
     /// # Errors
     ///
-    /// As socket(2): a policy may refuse netlink, or no descriptor is left.
+    /// As socket(2): a policy may refuse netlink, or no descriptor is left. ENOENT where the kernel has no tcp_diag: it
+    /// would answer every question so.
     pub(crate) fn new() -> io::Result<Self> {
-        open().map(Self)
+        let mut socket = open()?;
+        // For listeners with a destination. There are none, so that this is no more than the question whether it
+        // answers.
+        let mut request = Request::new(libc::AF_INET, Transport::Tcp, NLM_F_REQUEST | NLM_F_DUMP, 1 << 10);
+        request.put(&[0, 0, 0, 1]);
+        request.put(&[0; ID - 4]);
+        socket.send(request.bytes())?;
+        read_answer(&mut socket, &mut [0; 512], &mut |_| true)?;
+        Ok(Self(socket))
     }
 
     /// The state of the socket that has this 4-tuple (net/tcp_states.h), or LISTEN where somebody listens on the source
@@ -109,7 +118,7 @@ impl InetDiag {
     ///
     /// # Errors
     ///
-    /// What the kernel says. A kernel without inet_diag says that nobody has it.
+    /// What the kernel says.
     pub(crate) fn state_of(
         &self,
         source: SocketAddr,

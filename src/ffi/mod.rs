@@ -213,8 +213,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 ///
 /// report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). It
 /// keeps the port that was named if connect(2) from there fails for another reason, at once or later; if another
-/// program takes the connection in between; if the kernel has no inet_diag and the connection exists; or if its
-/// TIME_WAIT cannot be taken over. fd stays the caller's.
+/// program takes the connection in between; if connections can be seen neither by netlink nor in /proc, and this one
+/// exists; or if its TIME_WAIT cannot be taken over. fd stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_connect(
     fd: c_int,
