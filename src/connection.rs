@@ -58,6 +58,8 @@ pub(crate) struct PortSearch<'a> {
     self_connect_port: Option<u16>,
     ports: Ports,
     inet_diag: Option<InetDiag>,
+    /// False once it has said that it cannot answer.
+    is_answered: Cell<bool>,
     randoms: Randoms,
     /// A port whose connection to this destination is in TIME_WAIT.
     in_time_wait: Cell<Option<u16>>,
@@ -104,7 +106,7 @@ impl<'a> PortSearch<'a> {
         randoms.differ_by_process();
         let interface = interface_of(socket, destination);
         let self_connect_port = to_itself.then(|| destination.port());
-        let in_time_wait = Cell::new(None);
+        let (is_answered, in_time_wait) = (Cell::new(true), Cell::new(None));
         Some(Self {
             socket,
             source,
@@ -113,6 +115,7 @@ impl<'a> PortSearch<'a> {
             self_connect_port,
             ports,
             inet_diag,
+            is_answered,
             randoms,
             in_time_wait,
         })
@@ -135,6 +138,9 @@ impl<'a> PortSearch<'a> {
         }
         for port in PortOrder::new(&self.ports, &mut self.randoms).take(QUESTIONS) {
             let (answer, claim) = self.name(port, true, false)?;
+            if !self.can_ask() {
+                break;
+            }
             attempts.count(answer);
             if answer == Answer::Ours {
                 return Ok(Found::Port(claim));
@@ -208,7 +214,7 @@ impl<'a> PortSearch<'a> {
 
     /// Whether sock_diag is there, and the source address, and so the 4-tuple, is known.
     fn can_ask(&self) -> bool {
-        self.inet_diag.is_some() && !self.source.ip().to_canonical().is_unspecified()
+        self.inet_diag.is_some() && self.is_answered.get() && !self.source.ip().to_canonical().is_unspecified()
     }
 
     /// Claims a port and binds the socket to it, if the connection can be made from there.
@@ -219,8 +225,8 @@ impl<'a> PortSearch<'a> {
         if let Some(refused) = self.refusal_of(port, takes_over) {
             return Ok((refused, Claim::Unavailable));
         }
-        let claim = Claim::to_connect(self.from(port), self.destination);
-        if heeds_claims && matches!(claim, Claim::Refused) {
+        let claim = Claim::to_connect(self.from(port), self.destination, heeds_claims);
+        if let Claim::Refused = claim {
             return Ok((Answer::Claimed, claim));
         }
         if let Some(refused) = self.refusal_of(port, takes_over) {
@@ -229,17 +235,22 @@ impl<'a> PortSearch<'a> {
         Ok((bind(&SockRef::from(&self.socket), self.source, port)?, claim))
     }
 
-    /// Asks who has the 4-tuple. None where the connection can be made.
+    /// Asks who has the 4-tuple. None where the connection can be made, or nobody can be asked.
     fn refusal_of(&self, port: u16, takes_over: bool) -> Option<Answer> {
-        let inet_diag = self.inet_diag.as_ref()?;
-        match inet_diag.state_of(self.from(port), self.destination, self.interface).ok()?? {
-            TIME_WAIT if takes_over => None,
-            TIME_WAIT => {
+        let inet_diag = self.inet_diag.as_ref().filter(|_| self.can_ask())?;
+        match inet_diag.state_of(self.from(port), self.destination, self.interface) {
+            Ok(None) => None,
+            Ok(Some(TIME_WAIT)) if takes_over => None,
+            Ok(Some(TIME_WAIT)) => {
                 self.in_time_wait.set(Some(port));
                 Some(Answer::Connected)
             }
-            LISTEN => Some(Answer::InUse),
-            _ => Some(Answer::Connected),
+            Ok(Some(LISTEN)) => Some(Answer::InUse),
+            Ok(Some(_)) => Some(Answer::Connected),
+            Err(_) => {
+                self.is_answered.set(false);
+                Some(Answer::Connected)
+            }
         }
     }
 

@@ -344,8 +344,8 @@ fn choose_and_listen(
         if answer != Answer::Ours {
             return Ok(answer);
         }
-        let claim = Claim::to_listen(port);
-        if heeds_claims && matches!(claim, Claim::Refused) {
+        let claim = Claim::to_listen(port, heeds_claims);
+        if let Claim::Refused = claim {
             return Ok(Answer::Claimed);
         }
         let answer = strategy::bind(&reference, address, port)?;

@@ -35,7 +35,7 @@
 //!    port.
 //! 5. **Sweep again**, in the same order, if a port was claimed or lost, or the range is small. The kernel marks a
 //!    socket as listening before it looks for others, so two starters can refuse each other, and neither has the port.
-//!    At last claims are not heeded: somebody may sit on the names.
+//!    At last the claims of strangers are not heeded: somebody may sit on the names.
 //! 6. Give up, and say what was found.
 //!
 //! Before Linux 6.3, where only port 0 is forbidden, and in a range the caller named, step 1 names single ports and
@@ -361,19 +361,18 @@ impl OwnSocket {
 
     /// Listens on a shared port that the socket is bound to.
     fn claim_and_listen(&self, port: u16, heeds_claims: bool) -> Result<Answer, Failure> {
-        match Claim::to_listen(port) {
-            Claim::Refused if heeds_claims => Ok(Answer::Claimed),
+        match Claim::to_listen(port, heeds_claims) {
+            Claim::Refused => Ok(Answer::Claimed),
             _held => Ok(if self.listen()? { Answer::Ours } else { Answer::Lost }),
         }
     }
 }
 
-/// Takes the first port that `take` says is ours. The second argument of `take` is whether other callers' claims are
-/// heeded.
+/// Takes the first port that `take` says is ours. The second argument of `take` is whether every claim is heeded.
 ///
 /// All ports are asked for again in a small range, or when one was lost or claimed. After a claim, which takes
-/// microseconds, the CPU is first left to others. If names that are claimed are all that is in the way even then,
-/// somebody sits on them, and they are not heeded any more.
+/// microseconds, the CPU is first left to others. If a port is claimed still, and nothing else was found, somebody may
+/// sit on the name; then the claims of strangers are not heeded any more.
 pub(crate) fn sweep(
     ports: &Ports,
     order: PortOrder<'_>,
@@ -401,19 +400,13 @@ pub(crate) fn sweep(
             (0..YIELDS).for_each(|_| std::thread::yield_now());
         }
         (again, claimed) = (false, false);
-        let mut connected = false;
         for port in order.clone() {
             match take(port, heeds_claims)? {
                 Answer::Ours => return Ok(Some(port)),
                 Answer::Lost => attempts.lost_again(),
                 Answer::Claimed => claimed = true,
-                Answer::Connected => connected = true,
-                Answer::InUse | Answer::Forbidden => {}
+                Answer::InUse | Answer::Forbidden | Answer::Connected => {}
             }
-        }
-        if connected {
-            // Others connect there: whoever holds a claim will, too.
-            break;
         }
     }
     Ok(None)

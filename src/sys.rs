@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::time::Duration;
@@ -43,6 +43,20 @@ pub(crate) fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, valu
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut value = [0; 8];
     get_bytes(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut value).ok().map(|()| u64::from_ne_bytes(value))
+}
+
+/// The user of the process that the peer of a Unix socket was made by: SO_PEERCRED. unix(7).
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> Option<u32> {
+    let mut credentials = [0; size_of::<libc::ucred>()];
+    get_bytes(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut credentials).ok()?;
+    let user = offset_of!(libc::ucred, uid);
+    Some(u32::from_ne_bytes(credentials[user..user + 4].try_into().ok()?))
+}
+
+/// The effective user of this process.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: it takes nothing, and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 /// What a system call says that returns 0, or -1 with errno.

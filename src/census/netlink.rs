@@ -4,6 +4,7 @@
 //! sockets (`INET_DIAG_REQ_BYTECODE`), so that a host's other sockets cost a look in its tables and nothing here. It
 //! asks for no privilege.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +27,7 @@ pub(crate) fn list(
     buffer: &mut [u8],
     each: &mut dyn FnMut(&Seen) -> bool,
 ) -> io::Result<()> {
-    let mut socket = open()?;
+    let socket = open()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let states = match filter {
             Filter::LocalPorts(_) => ALL_STATES,
@@ -64,7 +65,7 @@ pub(crate) fn list(
             }
         }
         socket.send(request.bytes())?;
-        if !read_answer(&mut socket, buffer, each)? {
+        if !read_answer(&socket, buffer, each)? {
             break;
         }
     }
@@ -72,7 +73,7 @@ pub(crate) fn list(
 }
 
 /// Reads the answer to one request, message after message, to its end. False when `each` has had enough.
-fn read_answer(socket: &mut Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<bool> {
+fn read_answer(mut socket: &Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<bool> {
     loop {
         let length = socket.read(buffer)?;
         let mut rest = &buffer[..length];
@@ -92,23 +93,18 @@ fn read_answer(socket: &mut Socket, buffer: &mut [u8], each: &mut dyn FnMut(&See
 }
 
 /// Asks whether one connection exists.
-pub(crate) struct InetDiag(Socket);
+pub(crate) struct InetDiag {
+    socket: Socket,
+    /// Whether it is known that somebody answers.
+    answers: Cell<bool>,
+}
 
 impl InetDiag {
     /// # Errors
     ///
-    /// As socket(2): a policy may refuse netlink, or no descriptor is left. ENOENT where the kernel has no tcp_diag: it
-    /// would answer every question so.
+    /// As socket(2): a policy may refuse netlink, or no descriptor is left.
     pub(crate) fn new() -> io::Result<Self> {
-        let mut socket = open()?;
-        // For listeners with a destination. There are none, so that this is no more than the question whether it
-        // answers.
-        let mut request = Request::new(libc::AF_INET, Transport::Tcp, NLM_F_REQUEST | NLM_F_DUMP, 1 << 10);
-        request.put(&[0, 0, 0, 1]);
-        request.put(&[0; ID - 4]);
-        socket.send(request.bytes())?;
-        read_answer(&mut socket, &mut [0; 512], &mut |_| true)?;
-        Ok(Self(socket))
+        Ok(Self { socket: open()?, answers: Cell::new(false) })
     }
 
     /// The state of the socket that has this 4-tuple (net/tcp_states.h), or LISTEN where somebody listens on the source
@@ -118,7 +114,7 @@ impl InetDiag {
     ///
     /// # Errors
     ///
-    /// What the kernel says.
+    /// What the kernel says; ENOENT where it has no tcp_diag.
     pub(crate) fn state_of(
         &self,
         source: SocketAddr,
@@ -135,24 +131,39 @@ impl InetDiag {
         request.put(&to);
         request.put(&interface.to_ne_bytes());
         request.put(&[0xff; 8]); // INET_DIAG_NOCOOKIE
-        self.0.send(request.bytes())?;
+        self.socket.send(request.bytes())?;
         let mut bytes = [0; 512];
-        let length = (&self.0).read(&mut bytes)?;
+        let length = (&self.socket).read(&mut bytes)?;
         let (kind, body, _) = split_message(&bytes[..length]).ok_or_else(malformed)?;
         if kind == SOCK_DIAG_BY_FAMILY {
+            self.answers.set(true);
             return body.get(1).copied().map(Some).ok_or_else(malformed);
         }
         match error_of(body) {
-            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => self.check().map(|()| None),
             Some(error) => Err(error),
             None => Err(malformed()),
         }
+    }
+
+    /// A kernel without tcp_diag says ENOENT to every question, and to a list, too. The list of the listeners that have a
+    /// destination is empty elsewhere, and costs nothing.
+    fn check(&self) -> io::Result<()> {
+        if !self.answers.get() {
+            let mut request = Request::new(libc::AF_INET, Transport::Tcp, NLM_F_REQUEST | NLM_F_DUMP, 1 << 10);
+            request.put(&[0, 0, 0, 1]);
+            request.put(&[0; ID - 4]);
+            self.socket.send(request.bytes())?;
+            read_answer(&self.socket, &mut [0; 512], &mut |_| true)?;
+            self.answers.set(true);
+        }
+        Ok(())
     }
 }
 
 impl AsFd for InetDiag {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
