@@ -357,13 +357,13 @@ int ic_listener_getsockname(int fd,
 // net.ipv4.tcp_timestamps is on: timestamps tell old segments from new ones. net.ipv4.tcp_tw_reuse does not matter.
 // (Linux refuses to take over a connection whose peer had no timestamps.)
 //
-// After 16 ports the whole range is looked at. That takes up to some 15 milliseconds where each of 28,232 ports has a
-// connection to the destination. In a range of more than 64 ports, after a search that found nothing, or only a
-// TIME_WAIT to take over, the process makes no other towards that destination for ten times as long, a second at most;
-// it asks about 16 ports each time. In that time EADDRNOTAVAIL may be returned although a port could be used. After a
-// connect(2) that found no port, the first connect(2) of the process's next calls is confined to 512 ports
-// (IP_LOCAL_PORT_RANGE, taken off again). If neither that nor 16 ports give a connection, connect(2) is called once
-// more for the whole range.
+// After 16 ports the whole range is looked at. That takes tens of milliseconds where each of 28,232 ports has a
+// connection to the destination, ten times as long as the connect(2) that found no port. In a range of more than 64
+// ports, after a search that found nothing, or only a TIME_WAIT to take over, the process makes no other towards that
+// destination for ten times as long, a second at most; it asks about 16 ports each time. In that time EADDRNOTAVAIL
+// may be returned although a port could be used. After a connect(2) that found no port, the first connect(2) of the
+// process's next calls is confined to 512 ports (IP_LOCAL_PORT_RANGE, taken off again). If neither that nor 16 ports
+// give a connection, connect(2) is called once more for the whole range.
 //
 // Sockets of another network namespace than the calling thread's get connect(2)'s own answer. (Before Linux 5.14 the
 // library cannot see that, and treats them as the thread's own.)

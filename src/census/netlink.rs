@@ -146,8 +146,8 @@ impl InetDiag {
         }
     }
 
-    /// A kernel without tcp_diag says ENOENT to every question, and to a list, too. The list of the listeners that have a
-    /// destination is empty elsewhere, and costs nothing.
+    /// A kernel without tcp_diag says ENOENT to every question, and to a list, too. The list of the listeners that have
+    /// a destination is empty elsewhere, and costs nothing.
     fn check(&self) -> io::Result<()> {
         if !self.answers.get() {
             let mut request = Request::new(libc::AF_INET, Transport::Tcp, NLM_F_REQUEST | NLM_F_DUMP, 1 << 10);
