@@ -55,7 +55,8 @@ __wrap_bind(int fd, const struct sockaddr *address, socklen_t length)
 int
 __wrap_listen(int fd, int backlog)
 {
-	if (listens_to_lose == 0)
+	/* A claim, which listens too, is not lost. */
+	if (listens_to_lose == 0 || socket_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX)
 		return __real_listen(fd, backlog);
 	listens_to_lose--;
 	errno = EADDRINUSE;
