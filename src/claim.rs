@@ -38,8 +38,8 @@ impl Claim {
     /// The right to connect from there to there.
     pub(crate) fn to_connect(source: SocketAddr, destination: SocketAddr, heeds_strangers: bool) -> Self {
         let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
-        let name = format_args!("\0ic_listener/{from}:{}-{to}:{}", source.port(), destination.port());
-        Self::on(name, heeds_strangers)
+        let (from_port, to_port) = (source.port(), destination.port());
+        Self::on(format_args!("\0ic_listener/{from}:{from_port}-{to}:{to_port}"), heeds_strangers)
     }
 
     fn on(name: Arguments<'_>, heeds_strangers: bool) -> Self {
