@@ -245,8 +245,11 @@ impl Listener<'_> {
     /// Step 1 where there are no windows.
     fn name_exclusively(&mut self, ports: &Ports) -> Result<bool, Failure> {
         self.attempts.begin_pass(ports);
-        let most = if ports.usable() <= SMALL_RANGE { SMALL_RANGE as usize } else { NAMED_EXCLUSIVELY };
-        for port in PortOrder::new(ports, &mut self.randoms).take(most) {
+        let is_small = ports.usable() <= SMALL_RANGE;
+        let most = if is_small { SMALL_RANGE as usize } else { NAMED_EXCLUSIVELY };
+        // At odd offsets, where bind() to port 0 looks first, too, and connect() last.
+        let order = PortOrder::new(ports, &mut self.randoms);
+        for port in order.filter(|port| is_small || (port - ports.range().min()) % 2 == 1).take(most) {
             let mut answer = self.socket.bind(port, false)?;
             if answer == Answer::Ours && !self.socket.listen()? {
                 self.socket.renew(false)?;
