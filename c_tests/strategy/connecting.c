@@ -23,6 +23,10 @@
 #include "crowded.h"
 #include "test.h"
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
 #define PORT_MIN 40000
 #define PORT_MAX 40063
 #define PORTS (PORT_MAX - PORT_MIN + 1)
@@ -704,20 +708,37 @@ connect_at_once(int processes, int destinations, int expected)
 	expect_equal(connected, expected);
 }
 
+/*
+ * Without tcp_diag nobody can be asked after the claim: /proc is read before,
+ * and is slow.
+ */
+static void
+need_tcp_diag(void)
+{
+	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
+
+	ic_listener_census(NULL, &census);
+	if (census.holders.source != IC_LISTENER_CENSUS_SOURCE_NETLINK)
+		skip_child("tcp_diag: a kernel with CONFIG_INET_TCP_DIAG");
+}
+
 TEST_IN_NETNS(as_many_processes_as_ports_connect_at_once)
 {
+	need_tcp_diag();
 	crowd(PORT_MIN, PORT_MAX);
 	connect_at_once(PORTS, 1, PORTS);
 }
 
 TEST_IN_NETNS(a_crowd_has_every_port)
 {
+	need_tcp_diag();
 	crowd(PORT_MIN, PORT_MAX);
 	connect_at_once(STARTERS, 1, PORTS);
 }
 
 TEST_IN_NETNS(a_crowd_to_two_destinations_is_connected)
 {
+	need_tcp_diag();
 	crowd(PORT_MIN, PORT_MAX);
 	connect_at_once(STARTERS, 2, STARTERS);
 }
@@ -863,6 +884,7 @@ TEST_IN_NETNS(nothing_is_lost_to_a_race)
 	int			lost = 0;
 	int			server = server_on("127.0.0.1", SERVER_PORT);
 
+	need_tcp_diag();
 	crowd(PORT_MIN + 50, PORT_MAX);
 	set_port_range(PORT_MIN, PORT_MAX);
 	for (int port = PORT_MIN; port < PORT_MIN + 50; port++)
@@ -933,9 +955,14 @@ TEST_IN_NETNS(another_namespace_has_the_system_call_s_answers)
 	int			here;
 	int			there;
 	int			fd;
+	uint64_t	cookie;
+	socklen_t	size = sizeof(cookie);
 
 	crowd(PORT_MIN, PORT_MIN + 7);
 	server_on("127.0.0.1", SERVER_PORT);
+	if (getsockopt(stream_socket("127.0.0.1"), SOL_SOCKET, SO_NETNS_COOKIE,
+				   &cookie, &size) != 0)
+		skip_child("SO_NETNS_COOKIE: Linux 5.14");
 	here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (unshare(CLONE_NEWNET) != 0)
 		skip_child("a network namespace: run as root with CAP_SYS_ADMIN");
@@ -1082,6 +1109,7 @@ TEST_IN_NETNS(where_there_is_no_port_nobody_searches_for_long)
 	struct timespec end;
 	int			fd = stream_socket("127.0.0.1");
 
+	need_tcp_diag();
 	fill_default_range(0);
 	failing = cost_of(call_connect, EADDRNOTAVAIL);
 	count_anew();
@@ -1124,6 +1152,7 @@ TEST_IN_NETNS(the_last_ten_ports_are_found)
 	double		failing;
 	double		ours;
 
+	need_tcp_diag();
 	fill_default_range(10);
 	failing = cost_of(call_connect, EADDRNOTAVAIL);
 	ours = cost_of(call_ours, 0);
@@ -1148,6 +1177,7 @@ TEST_IN_NETNS(half_of_the_ports_are_as_good_as_all)
 	double		named;
 	double		ours;
 
+	need_tcp_diag();
 	set_sysctl("net.ipv4.tcp_timestamps", "0");
 	set_port_range(40000, 42047);
 	for (int port = 40000; port <= 42047; port++)
