@@ -96,7 +96,7 @@ impl<'a> PortSearch<'a> {
             Err(_) => local,
             Ok(source) => source,
         };
-        let ports = OwnWindow::of(socket).ports().map_err(|unreadable| attempts.cannot_read(unreadable)).ok()?;
+        let ports = OwnWindow::of(socket).ports(attempts)?;
         attempts.from(source);
         let destination = where_it_goes(destination, source);
         // An unspecified source may be any.

@@ -23,7 +23,7 @@ use crate::claim::Claim;
 use crate::connection::{Found, PortSearch};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms, window};
-use crate::port_range::{self, Ports, Range, Unreadable};
+use crate::port_range::{self, Ports, Range};
 use crate::strategy::{
     self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
     sweep, window_of,
@@ -224,12 +224,8 @@ fn find_port(
     if !probe.can_tell() {
         return Ok(None);
     }
-    let ports = match own_window.ports() {
-        Ok(ports) => ports,
-        Err(unreadable) => {
-            attempts.cannot_read(unreadable);
-            return Ok(None);
-        }
+    let Some(ports) = own_window.ports(attempts) else {
+        return Ok(None);
     };
     if searched == strategy::Search::Taken && ports.range().span() > SMALL_RANGE {
         if let strategy::Search::Found(_) = search(ports.range(), &WIDER_SEARCH, attempts)? {
@@ -274,7 +270,10 @@ fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failu
 /// listen(2), and SO_REUSEADDR. Chooses the port of a socket that has none.
 pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
-    let deferred = is_tcp(socket) && is_deferred(socket);
+    if !is_tcp(socket) {
+        return without_help(Step::Listen, reference.listen(backlog));
+    }
+    let deferred = is_deferred(socket);
     let has_port = || picked_port(&reference).is_ok();
     if deferred && !has_port() {
         if let Some(origin) = choose_and_listen(socket, backlog, attempts)? {
@@ -283,20 +282,20 @@ pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Att
         }
     }
     let outcome = without_help(Step::Listen, reference.listen(backlog));
-    match outcome {
-        Ok(_) if is_tcp(socket) => {
+    match &outcome {
+        Ok(_) => {
             // The socket listens. It is of use also where a sandbox refuses the option.
             let _ = allow_reuse(&reference, true);
             if deferred {
                 set_deferred(socket, false);
             }
         }
-        Err(ref failure) if failure.errno() == libc::EADDRINUSE && is_tcp(socket) && !has_port() => {
+        Err(failure) if failure.errno() == libc::EADDRINUSE && !has_port() => {
             if let Some(origin) = choose_and_listen(socket, backlog, attempts)? {
                 return Ok(origin);
             }
         }
-        _ => {}
+        Err(_) => {}
     }
     outcome
 }
@@ -326,12 +325,8 @@ fn choose_and_listen(
     if probe.is_foreign {
         return Ok(None);
     }
-    let ports = match OwnWindow::of(socket).ports() {
-        Ok(ports) => ports,
-        Err(unreadable) => {
-            attempts.cannot_read(unreadable);
-            return Ok(None);
-        }
+    let Some(ports) = OwnWindow::of(socket).ports(attempts) else {
+        return Ok(None);
     };
     if allow_reuse(&reference, true).is_err() {
         return Ok(None);
@@ -511,14 +506,18 @@ impl OwnWindow {
         let _ = sys::set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, self.0);
     }
 
-    /// The ports that may be named: those of the host's range, inside the window, that are not reserved.
-    pub(crate) fn ports(self) -> Result<Ports, Unreadable> {
-        let host = port_range::read_host_range()?;
-        let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
-        // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
-        let min = if host.contains(low) { low } else { host.min() };
-        let max = if host.contains(high) { high } else { host.max() };
-        Ports::not_reserved(Range::new(min, max).unwrap_or(host))
+    /// The ports that may be named: those of the host's range, inside the window, that are not reserved. None where
+    /// they cannot be read.
+    pub(crate) fn ports(self, attempts: &mut Attempts) -> Option<Ports> {
+        let inside = |host: Range| {
+            let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
+            // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
+            let min = if host.contains(low) { low } else { host.min() };
+            let max = if host.contains(high) { high } else { host.max() };
+            Ports::not_reserved(Range::new(min, max).unwrap_or(host))
+        };
+        let ports = port_range::read_host_range().and_then(inside);
+        ports.map_err(|unreadable| attempts.cannot_read(unreadable)).ok()
     }
 }
 
