@@ -17,20 +17,13 @@
 
 #define BACKLOG 128
 
-/* A port that is free, the one to connect to, and those to try one by one. */
-static int	floor_port;
-static int	server_port;
-static int	port_min;
-static int	port_max;
+/* A free port outside the range, and the one to connect to (cases.rs). */
+#define FLOOR_PORT 22000
+#define SERVER_PORT 22500
 
-void
-bench_set_ports(int floor, int server, int min, int max)
-{
-	floor_port = floor;
-	server_port = server;
-	port_min = min;
-	port_max = max;
-}
+/* A new namespace's ports. */
+#define PORT_MIN 32768
+#define PORT_MAX 60999
 
 /*
  * What a postmaster has done before it forks the first backend, and of which
@@ -126,13 +119,13 @@ fewest_calls(const char *address, int type, int wanted, int *port, int *fd)
 int
 bench_floor(const char *address, int *port, int *fd)
 {
-	return fewest_calls(address, SOCK_STREAM, floor_port, port, fd);
+	return fewest_calls(address, SOCK_STREAM, FLOOR_PORT, port, fd);
 }
 
 int
 bench_floor_udp(const char *address, int *port, int *fd)
 {
-	return fewest_calls(address, SOCK_DGRAM, floor_port, port, fd);
+	return fewest_calls(address, SOCK_DGRAM, FLOOR_PORT, port, fd);
 }
 
 int
@@ -155,7 +148,7 @@ bench_bind_each(const char *address, int *port, int *fd)
 		return -1;
 	if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return close_and_fail(sock);
-	for (*port = port_min; *port <= port_max; ++*port)
+	for (*port = PORT_MIN; *port <= PORT_MAX; ++*port)
 	{
 		if (bind_to(sock, address, *port) == 0)
 		{
@@ -196,83 +189,74 @@ bench_ic_listener_udp(const char *address, int *port, int *fd)
 	return ic_listener_open_udp(NULL, port, fd, NULL);
 }
 
-/* Connections to a server on the loopback address. */
-
-static const struct sockaddr_in *
-server(void)
-{
-	static struct sockaddr_in it = {.sin_family = AF_INET};
-
-	it.sin_port = htons(server_port);
-	it.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	return &it;
-}
-
+/*
+ * A connection to a server on the loopback address: as "connects" makes it,
+ * with SO_REUSEADDR or not, from a port that is named or not.
+ */
 static int
-outgoing_socket(int reuse)
+connection(int (*connects) (int, const struct sockaddr *, socklen_t),
+		   int reuse, int from, int *port, int *fd)
 {
+	struct sockaddr_in server = {.sin_family = AF_INET,.sin_port = htons(SERVER_PORT)};
 	int			sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (sock >= 0 && reuse &&
-		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) < 0)
-		return close_and_fail(sock);
-	return sock;
-}
-
-/* The socket, if the connection was made. */
-static int
-give(int outcome, int sock, int *port, int *fd)
-{
-	*port = 0;
+	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	*port = from;
 	*fd = sock;
-	return outcome == 0 ? 0 : close_and_fail(sock);
+	if (sock < 0)
+		return -1;
+	if ((reuse && setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) < 0) ||
+		(from != 0 && bind_to(sock, "127.0.0.1", from) < 0) ||
+		connects(sock, (struct sockaddr *) &server, sizeof(server)) < 0)
+		return close_and_fail(sock);
+	return 0;
 }
 
 int
 bench_connect(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket(0);
-
 	(void) address;
-	return give(connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
+	return connection(connect, 0, 0, port, fd);
 }
 
 int
 bench_connect_so_reuseaddr(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket(1);
-
 	(void) address;
-	return give(connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
+	return connection(connect, 1, 0, port, fd);
 }
 
-/* The fewest system calls from a port that is known to be free. */
 int
 bench_connect_floor(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket(1);
+	(void) address;
+	return connection(connect, 1, FLOOR_PORT, port, fd);
+}
 
-	return give(bind_to(sock, address, floor_port) ||
-				connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
+static int
+ic_connect(int sock, const struct sockaddr *address, socklen_t size)
+{
+	return ic_listener_connect(sock, address, size, NULL);
 }
 
 int
 bench_connect_ic_listener(const char *address, int *port, int *fd)
 {
-	int			sock = outgoing_socket(0);
-
 	(void) address;
-	return give(ic_listener_connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in), NULL),
-				sock, port, fd);
+	return connection(ic_connect, 0, 0, port, fd);
+}
+
+static int
+ic_connect_report(int sock, const struct sockaddr *address, socklen_t size)
+{
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+
+	return ic_listener_connect(sock, address, size, &report);
 }
 
 int
 bench_connect_ic_listener_report(const char *address, int *port, int *fd)
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int			sock = outgoing_socket(0);
-
 	(void) address;
-	return give(ic_listener_connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in), &report),
-				sock, port, fd);
+	return connection(ic_connect_report, 0, 0, port, fd);
 }
