@@ -9,7 +9,7 @@ use ic_listener::{Address, Census, Options};
 
 use crate::destinations::{self, Connections, Destinations};
 use crate::processes::{self, Processes};
-use crate::trial::{self, Answer, Connection, Left, Listener};
+use crate::trial::{self, Connection, Left, Listener};
 
 /// Who holds the ports, and whether there is one.
 pub struct Survey {
@@ -27,9 +27,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// # Errors
-    ///
-    /// What is wrong with the address.
+    /// The error is what is wrong with the address.
     pub fn of(address: Option<&str>, ports: Option<RangeInclusive<u16>>) -> Result<Self, String> {
         let mut options = Options::new();
         if let Some(address) = address {
@@ -59,10 +57,6 @@ impl Survey {
             census,
         })
     }
-
-    pub fn verdict(&self) -> &Answer {
-        &self.listener.answer
-    }
 }
 
 /// How many ports are left towards one destination.
@@ -91,10 +85,6 @@ impl Reach {
             from,
             census,
         }
-    }
-
-    pub fn verdict(&self) -> &Answer {
-        &self.connection.ic_listener_connect
     }
 }
 
