@@ -311,16 +311,6 @@ mod tests {
     use super::*;
     use crate::results::DIRECTORY;
 
-    #[test]
-    fn labels_keep_their_distance_and_their_order_and_move_no_farther_than_they_must() {
-        assert_eq!(spread(&[10, 50, 90], 19, 0..100), [10, 50, 90]);
-        assert_eq!(spread(&[50, 50], 20, 0..100), [40, 60]);
-        assert_eq!(spread(&[50, 52, 54], 10, 0..100), [42, 52, 62]);
-        assert_eq!(spread(&[0, 2], 10, 0..100), [0, 10]);
-        assert_eq!(spread(&[99, 100], 10, 0..100), [90, 100]);
-        assert!(spread(&[], 10, 0..100).is_empty());
-    }
-
     /// After a measurement, or a change of how they are drawn, `make draw`.
     #[test]
     fn the_pictures_show_the_results_beside_them() {

@@ -2,9 +2,8 @@
  * contenders.c
  *		What ic_listener is measured against, and how it is called itself.
  *
- * Every contender is an int (*)(const char *address, int *port, int *fd): 0
- * and a socket, or not 0 and errno.  The address is NULL for the wildcard, or
- * 127.0.0.1.
+ * The contenders are listed at the end.  Each gives 0 and a socket, or not 0
+ * and errno.  The address is NULL for the wildcard, or 127.0.0.1.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -40,31 +39,6 @@ bench_start_as_a_postmaster(void)
 		freeaddrinfo(addresses);
 	if (getaddrinfo("localhost", NULL, &hints, &addresses) == 0)
 		freeaddrinfo(addresses);
-}
-
-int
-bench_stock(const char *address, int *port, int *fd)
-{
-	const char *step;
-
-	return greenplum_socket(address, SOCK_STREAM, port, fd, &step);
-}
-
-int
-bench_stock_udp(const char *address, int *port, int *fd)
-{
-	const char *step;
-
-	return greenplum_socket(address, SOCK_DGRAM, port, fd, &step);
-}
-
-int
-bench_so_reuseaddr(const char *address, int *port, int *fd)
-{
-	const char *step;
-
-	(void) address;
-	return so_reuseaddr_listener(port, fd, &step);
 }
 
 /* A non-blocking socket; that of the wildcard is IPv6, and takes IPv4, too. */
@@ -116,30 +90,12 @@ fewest_calls(const char *address, int type, int wanted, int *port, int *fd)
 	return 0;
 }
 
-int
-bench_floor(const char *address, int *port, int *fd)
-{
-	return fewest_calls(address, SOCK_STREAM, FLOOR_PORT, port, fd);
-}
-
-int
-bench_floor_udp(const char *address, int *port, int *fd)
-{
-	return fewest_calls(address, SOCK_DGRAM, FLOOR_PORT, port, fd);
-}
-
-int
-bench_bind_0(const char *address, int *port, int *fd)
-{
-	return fewest_calls(address, SOCK_STREAM, 0, port, fd);
-}
-
 /*
  * What it takes at the least to know that no port can be listened on, where
  * listeners hold them all: to be refused each.
  */
-int
-bench_bind_each(const char *address, int *port, int *fd)
+static int
+bind_each(const char *address, int *port, int *fd)
 {
 	int			on = 1;
 	int			sock = new_socket(address, SOCK_STREAM);
@@ -168,27 +124,6 @@ ic_listener(const char *address, IcListenerReport *report, int *port, int *fd)
 	return ic_listener_open_tcp(&options, port, fd, report);
 }
 
-int
-bench_ic_listener(const char *address, int *port, int *fd)
-{
-	return address ? ic_listener(address, NULL, port, fd) : setup_listener(port, fd);
-}
-
-int
-bench_ic_listener_report(const char *address, int *port, int *fd)
-{
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-
-	return ic_listener(address, &report, port, fd);
-}
-
-int
-bench_ic_listener_udp(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return ic_listener_open_udp(NULL, port, fd, NULL);
-}
-
 /*
  * A connection to a server on the loopback address: as "connects" makes it,
  * with SO_REUSEADDR or not, from a port that is named or not.
@@ -212,38 +147,10 @@ connection(int (*connects) (int, const struct sockaddr *, socklen_t),
 	return 0;
 }
 
-int
-bench_connect(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return connection(connect, 0, 0, port, fd);
-}
-
-int
-bench_connect_so_reuseaddr(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return connection(connect, 1, 0, port, fd);
-}
-
-int
-bench_connect_floor(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return connection(connect, 1, FLOOR_PORT, port, fd);
-}
-
 static int
 ic_connect(int sock, const struct sockaddr *address, socklen_t size)
 {
 	return ic_listener_connect(sock, address, size, NULL);
-}
-
-int
-bench_connect_ic_listener(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return connection(ic_connect, 0, 0, port, fd);
 }
 
 static int
@@ -254,9 +161,29 @@ ic_connect_report(int sock, const struct sockaddr *address, socklen_t size)
 	return ic_listener_connect(sock, address, size, &report);
 }
 
-int
-bench_connect_ic_listener_report(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return connection(ic_connect_report, 0, 0, port, fd);
-}
+#define CONTENDER(name, call) \
+	int \
+	bench_##name(const char *address, int *port, int *fd) \
+	{ \
+		(void) address; \
+		return call; \
+	}
+
+/* Nobody asks for the step that failed. */
+#define STEP (&(const char *) {NULL})
+
+CONTENDER(stock, greenplum_socket(address, SOCK_STREAM, port, fd, STEP))
+CONTENDER(stock_udp, greenplum_socket(address, SOCK_DGRAM, port, fd, STEP))
+CONTENDER(so_reuseaddr, so_reuseaddr_listener(port, fd, STEP))
+CONTENDER(bind_0, fewest_calls(address, SOCK_STREAM, 0, port, fd))
+CONTENDER(bind_each, bind_each(address, port, fd))
+CONTENDER(floor, fewest_calls(address, SOCK_STREAM, FLOOR_PORT, port, fd))
+CONTENDER(floor_udp, fewest_calls(address, SOCK_DGRAM, FLOOR_PORT, port, fd))
+CONTENDER(ic_listener, address ? ic_listener(address, NULL, port, fd) : setup_listener(port, fd))
+CONTENDER(ic_listener_report, ic_listener(address, &(IcListenerReport) IC_LISTENER_REPORT_INIT, port, fd))
+CONTENDER(ic_listener_udp, ic_listener_open_udp(NULL, port, fd, NULL))
+CONTENDER(connect, connection(connect, 0, 0, port, fd))
+CONTENDER(connect_so_reuseaddr, connection(connect, 1, 0, port, fd))
+CONTENDER(connect_floor, connection(connect, 1, FLOOR_PORT, port, fd))
+CONTENDER(connect_ic_listener, connection(ic_connect, 0, 0, port, fd))
+CONTENDER(connect_ic_listener_report, connection(ic_connect_report, 0, 0, port, fd))
