@@ -4,20 +4,12 @@
 use crate::measure::Condition::{self, Cold, Warm};
 use crate::results::{Figures, Run, title};
 
-/// One target: what, what was measured, the limit, and what comes of it.
+/// One target: what, what was measured, the limit, and whether it is met, if the sample can carry a verdict.
 struct Verdict {
     what: String,
     measured: String,
     limit: String,
-    finding: Finding,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Finding {
-    Met,
-    Missed,
-    /// The sample cannot carry a verdict.
-    TooFew,
+    is_met: Option<bool>,
 }
 
 /// So many calls of each side it takes for a ratio of medians, and of means.
@@ -84,17 +76,14 @@ pub fn judge(run: &Run, before: Option<&Run>) -> bool {
     let mut verdicts = verdicts(run);
     verdicts.extend(before.map_or(Vec::new(), |before| compared(run, before)));
     println!("\ntargets");
-    for Verdict { what, measured, limit, finding } in &verdicts {
-        let word = match finding {
-            Finding::Met => "met",
-            Finding::Missed => "NOT MET",
-            Finding::TooFew => "too few",
-        };
-        println!("  {word:<8} {what:<100} {measured:<16} {limit}");
+    for Verdict { what, measured, limit, is_met } in &verdicts {
+        if let Some(is_met) = is_met {
+            println!("  {:<8} {what:<100} {measured:<16} {limit}", if *is_met { "met" } else { "NOT MET" });
+        }
     }
-    let number_of = |wanted: Finding| verdicts.iter().filter(|verdict| verdict.finding == wanted).count();
-    let (met, missed) = (number_of(Finding::Met), number_of(Finding::Missed));
-    println!("{met} targets met, {missed} missed, {} without enough calls", verdicts.len() - met - missed);
+    let number_of = |wanted| verdicts.iter().filter(|verdict| verdict.is_met == wanted).count();
+    let missed = number_of(Some(false));
+    println!("{} targets met, {missed} missed, {} without enough calls", number_of(Some(true)), number_of(None));
     missed == 0
 }
 
@@ -157,17 +146,12 @@ fn at_most(what: String, measured: Option<f64>, limit: f64, other: &str) -> Verd
         what,
         measured: measured.map_or("-".to_owned(), |measured| format!("{measured:.3}")),
         limit: format!("<= {limit} {}{other}", if other == US { "" } else { "of " }),
-        finding: match measured {
-            None => Finding::TooFew,
-            Some(measured) if measured <= limit => Finding::Met,
-            Some(_) => Finding::Missed,
-        },
+        is_met: measured.map(|measured| measured <= limit),
     }
 }
 
 fn all(what: String, count: u64, of: u64) -> Verdict {
-    let finding = if count == of { Finding::Met } else { Finding::Missed };
-    Verdict { what, measured: format!("{count} of {of}"), limit: "all".to_owned(), finding }
+    Verdict { what, measured: format!("{count} of {of}"), limit: "all".to_owned(), is_met: Some(count == of) }
 }
 
 #[cfg(test)]
@@ -199,19 +183,19 @@ mod tests {
         let targets = LIMITS.len() + 2 * SUCCESSFUL.len() + 1;
         assert_eq!(verdicts.len(), targets, "a target is about a case that was not measured");
         for verdict in verdicts {
-            assert_ne!(verdict.finding, Finding::Met, "{}", verdict.what);
+            assert_ne!(verdict.is_met, Some(true), "{}", verdict.what);
         }
     }
 
     #[test]
     fn a_run_is_compared_with_the_one_before_by_the_floor() {
-        let finding = |ours: f64, machine: f64| {
+        let is_met = |ours: f64, machine: f64| {
             let mut now = results(|_, one| one.p50_us *= ours);
             now.cases[0].contenders.iter_mut().for_each(|one| one.p50_us *= machine);
-            compared(&now, &results(|_, _| ())).remove(0).finding
+            compared(&now, &results(|_, _| ())).remove(0).is_met
         };
-        assert_eq!(finding(1.09, 1.0), Finding::Met);
-        assert_eq!(finding(1.11, 1.0), Finding::Missed);
-        assert_eq!(finding(1.0, 2.0), Finding::Met);
+        assert_eq!(is_met(1.09, 1.0), Some(true));
+        assert_eq!(is_met(1.11, 1.0), Some(false));
+        assert_eq!(is_met(1.0, 2.0), Some(true));
     }
 }
