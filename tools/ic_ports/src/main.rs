@@ -173,3 +173,24 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
         _ => Err("the ports should be MIN-MAX, from 1 to 65535"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_range_no_destination_and_no_time_is_refused() {
+        assert_eq!((range("7"), range("7-9")), (Ok(7..=7), Ok(7..=9)));
+        for ports in ["", "-", "0", "0-7", "9-7", "1-65536", "-1", "a-b", "1-2-3", " 1"] {
+            assert!(range(ports).is_err(), "{ports:?}");
+        }
+        assert_eq!(destination("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
+        for to in ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:x", "::1:80", "localhost:80", ":80"] {
+            assert!(destination(to).is_err(), "{to:?}");
+        }
+        assert_eq!(seconds("5"), Ok(Duration::from_secs(5)));
+        for time in ["", "0", "1.5", "-1"] {
+            assert!(seconds(time).is_err(), "{time:?}");
+        }
+    }
+}
