@@ -98,10 +98,5 @@ fn usable(census: &Result<Census, String>, named: bool) -> Vec<u16> {
 /// Sorted. The kernel's notation: `8080,9000-9100`.
 fn reserved_ports() -> Vec<u16> {
     let list = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
-    list.trim().split(',').filter_map(ports_of).flatten().collect()
-}
-
-fn ports_of(item: &str) -> Option<RangeInclusive<u16>> {
-    let (min, max) = item.split_once('-').unwrap_or((item, item));
-    Some(min.parse().ok()?..=max.parse().ok()?)
+    list.trim().split(',').filter_map(|item| crate::range(item).ok()).flatten().collect()
 }
