@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cases::{GROUPS, Group};
-use crate::processes::Child;
+use crate::processes::{Child, adopt_orphans, wait_for_orphans};
 use crate::results::Run;
 
 const USAGE: &str =
@@ -65,12 +65,14 @@ fn bench(quick: bool, directory: &str, before: Option<&&str>) -> io::Result<bool
 fn measure(quick: bool, groups: &[&str]) -> io::Result<(Run, bool)> {
     let mut run = Run::new(quick)?;
     let mut complete = true;
+    adopt_orphans();
     for group in GROUPS.iter().filter(|(name, _)| groups.contains(name)) {
         // The others do not take the blame for it.
         if let Err(error) = run_group(group, quick, &mut run) {
             eprintln!("ffi_bench: {}: {error}", group.0);
             complete = false;
         }
+        wait_for_orphans();
     }
     Ok((run, complete))
 }

@@ -35,6 +35,18 @@ impl Child {
     }
 }
 
+/// Has this process wait for the children of its children, too.
+pub fn adopt_orphans() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// Until no child is left: those that held thousands of sockets close them for a while.
+pub fn wait_for_orphans() {
+    // SAFETY: the status is not asked for.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
+}
+
 /// Has child processes hold what `make` makes of each number below `count`, at most two files each, until this process
 /// ends. One process may not have as many files as a range has ports.
 pub fn hold<T>(count: usize, make: impl Fn(usize) -> io::Result<T>) -> io::Result<()> {
