@@ -235,15 +235,6 @@ mod tests {
     use super::*;
     use crate::results::DIRECTORY;
 
-    #[test]
-    fn figures_read_as_they_should() {
-        let figures = [(7.26, "7.3"), (7.0, "7"), (9.96, "10"), (37.4, "37"), (999.6, "1,000"), (2_271.0, "2,271")];
-        for (figure, text) in figures {
-            assert_eq!(with_commas(figure), text);
-        }
-        assert_eq!(with_commas(1_234_567.0), "1,234,567");
-    }
-
     /// After a measurement, `make draw`.
     #[test]
     fn the_documents_say_what_the_results_say() {
