@@ -374,7 +374,8 @@ int ic_listener_getsockname(int fd,
 // report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). It
 // keeps the port that was named if connect(2) from there fails for another reason, at once or later; if another
 // program takes the connection in between; if connections can be seen neither by netlink nor in /proc, and this one
-// exists; or if its TIME_WAIT cannot be taken over. fd stays the caller's.
+// exists; or if its TIME_WAIT cannot be taken over. (A process with no descriptor left sees neither, and names ports
+// of the range that it read last, if the host reserved none then.) fd stays the caller's.
 int ic_listener_connect(int fd,
                         const struct sockaddr *address,
                         socklen_t length,

@@ -23,7 +23,7 @@ use crate::claim::Claim;
 use crate::connection::{Found, PortSearch};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms, window};
-use crate::port_range::{self, Ports, Range};
+use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::strategy::{
     self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
     sweep, window_of,
@@ -516,7 +516,7 @@ impl OwnWindow {
             let max = if host.contains(high) { high } else { host.max() };
             Ports::not_reserved(Range::new(min, max).unwrap_or(host))
         };
-        let ports = port_range::read_host_range().and_then(inside);
+        let ports = port_range::read_host_range().or_else(Unreadable::or_remembered).and_then(inside);
         ports.map_err(|unreadable| attempts.cannot_read(unreadable)).ok()
     }
 }

@@ -541,6 +541,46 @@ TEST_IN_NETNS(one_descriptor_is_left)
 	}
 }
 
+/*
+ * Neither sock_diag nor /proc can be asked. A port is named if this process
+ * has read before that none is reserved.
+ */
+TEST_IN_NETNS(a_connection_with_the_last_descriptor)
+{
+	static const struct
+	{
+		const char *reserved;
+		bool		has_read;
+		int			error;
+	}			cases[] = {
+		{"", true, 0},
+		{"", false, EADDRNOTAVAIL},
+		{"40001", true, EADDRNOTAVAIL},
+	};
+
+	crowd(40000, 40031);
+	server_on("127.0.0.1", 30000);
+	server_on("127.0.0.1", 30001);
+	for (size_t i = 0; i < lengthof(cases); i++)
+	{
+		now_doing("reserved: \"%s\", read: %d", cases[i].reserved, cases[i].has_read);
+		set_sysctl("net.ipv4.ip_local_reserved_ports", "%s\n", cases[i].reserved);
+		if (fork_child() == 0)
+		{
+			int			before = stream_socket("127.0.0.1");
+			int			fd = stream_socket("127.0.0.1");
+
+			if (cases[i].has_read)
+				expect_equal(ic_connect(before, "127.0.0.1", 30001, NULL), 0);
+			leave_descriptors(0);
+			expect_equal(ic_connect(fd, "127.0.0.1", 30000, NULL), cases[i].error);
+			expect_equal(has_no_port(fd), cases[i].error != 0);
+			_exit(0);
+		}
+		expect(wait(NULL) > 0);
+	}
+}
+
 int
 main(void)
 {
@@ -558,5 +598,6 @@ main(void)
 		test(ipv6_is_not_given_up_for_want_of_anything_else),
 		test(ipv6_only_may_not_be_cleared),
 		test(no_descriptor_is_left),
-		test(one_descriptor_is_left));
+		test(one_descriptor_is_left),
+		test(a_connection_with_the_last_descriptor));
 }
