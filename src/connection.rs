@@ -97,7 +97,7 @@ impl<'a> PortSearch<'a> {
             Ok(source) => source,
         };
         let ports = OwnWindow::of(socket).ports(attempts)?;
-        attempts.from(source);
+        attempts.address = Some(source);
         let destination = where_it_goes(destination, source);
         // An unspecified source may be any.
         let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
@@ -204,7 +204,7 @@ impl<'a> PortSearch<'a> {
         if ports.peek().is_some() && timestamps_are_on() {
             for port in ports {
                 if let (Answer::Ours, claim) = self.name(port, true, true)? {
-                    attempts.took_over();
+                    attempts.connections_taken -= 1; // It was counted.
                     return Ok(Found::Port(claim));
                 }
             }

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use crate::Attempts;
 use crate::address::Address;
+use crate::attempts::Purpose;
 use crate::port_range::Ports;
 #[cfg(test)]
 use crate::port_range::Range;
@@ -386,13 +387,13 @@ impl Census {
 
     /// Goes on after the line that says how many ports of a failed call were in use.
     pub(crate) fn fmt_in_use(&self, attempts: &Attempts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if attempts.in_use() == 0 {
+        if attempts.in_use == 0 {
             return Ok(());
         }
-        let unknown = attempts.in_use().saturating_sub(self.holders.total());
-        if attempts.wants_connection() {
+        let unknown = attempts.in_use.saturating_sub(self.holders.total());
+        if attempts.purpose == Purpose::Connect {
             // Ports with a connection to this destination are among the holders, and can be used towards others.
-            let refused = attempts.in_use().saturating_sub(self.holders.listening);
+            let refused = attempts.in_use.saturating_sub(self.holders.listening);
             if refused > 0 {
                 write!(f, "; {refused} held without SO_REUSEADDR")?;
             }
@@ -402,7 +403,7 @@ impl Census {
             return self.holders.describe(0, "", f);
         }
         // Right behind "64 in use", or after what else there was.
-        f.write_str(if attempts.in_use() == attempts.tried() { ": " } else { "; in use: " })?;
+        f.write_str(if attempts.in_use == attempts.tried { ": " } else { "; in use: " })?;
         // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.
         self.holders.describe(unknown, " without SO_REUSEADDR", f)
     }

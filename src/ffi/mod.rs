@@ -24,7 +24,7 @@ pub use structs::{IC_LISTENER_MESSAGE_SIZE, IcListenerCensus, IcListenerHolders,
 use crate::address::Address;
 use crate::drop_in::{self, without_help};
 use crate::error::Failure;
-use crate::listener::Opened;
+use crate::listener;
 use crate::{Attempts, Error, Options, PortOrigin, Step, sys};
 
 /// Opens a TCP listener on a port of the host's ephemeral port range. It is ic_listener_open_tcp() with the default
@@ -323,7 +323,7 @@ unsafe fn open(
     port: *mut c_int,
     fd: *mut c_int,
     report: *mut IcListenerReport,
-    win: impl FnOnce(&Options, &mut Attempts) -> Result<Opened, Failure>,
+    win: impl FnOnce(&Options, &mut Attempts) -> Result<listener::Won, Failure>,
 ) -> c_int {
     // SAFETY: the caller promises that each is NULL or may be written.
     unsafe {
@@ -338,15 +338,15 @@ unsafe fn open(
             return Err(Failure::Argument("port and fd must not be the same pointer"));
         }
         // SAFETY: the caller promises that options is NULL or points to options with the size set.
-        let won = win(&unsafe { options_from_c(options) }?, attempts)?;
+        let (socket, won_port, origin) = win(&unsafe { options_from_c(options) }?, attempts)?;
         // With a socket in hand, which the unwinding has to close.
         panic_for_a_test();
         // SAFETY: neither is NULL, and nothing can fail from here on.
         unsafe {
-            port.write(c_int::from(won.port));
-            fd.write(won.socket.into_raw_fd());
+            port.write(c_int::from(won_port));
+            fd.write(socket.into_raw_fd());
         }
-        Ok(Won(won.origin, Some(won.port)))
+        Ok(Won(origin, Some(won_port)))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
