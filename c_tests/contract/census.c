@@ -680,6 +680,28 @@ TEST_SOURCES_IN_NETNS(udp_ports_are_held_by_udp_sockets)
 	}
 }
 
+/* It took IPv4 too when it was bound, although its address is an IPv6 one. */
+TEST_SOURCES_IN_NETNS(an_ipv6_connection_keeps_the_ipv4_wildcard)
+{
+	for_each_kind(kind)
+	{
+		IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+		Neighbour	on_both = {.address = "::"};
+		IcListenerReport report;
+
+		now_doing("%s, %s", source->name, kind->name);
+		options.port_min = options.port_max = PORT_MIN;
+		connect_to(kind == &tcp ? open_neighbour(&on_both, PORT_MIN) :
+				   opens(&udp, &options).fd, "::1", local_port(peer_listener(IPV6)));
+		options.address = "0.0.0.0";
+		report = refused(kind, &options, EADDRINUSE, IC_LISTENER_STEP_BIND,
+						 "1 tried, 1 in use: 1 connection");
+		expect_equal(report.holders.source, source->source);
+		options.address = "127.0.0.1";
+		close(opens(kind, &options).fd);
+	}
+}
+
 /*
  * Where a source fails (faults/faults.c has the system calls)
  */
@@ -937,6 +959,7 @@ main(void)
 		test(a_call_that_fails_says_who_holds_the_ports),
 		test(a_connection_that_fails_says_who_holds_the_ports),
 		test(udp_ports_are_held_by_udp_sockets),
+		test(an_ipv6_connection_keeps_the_ipv4_wildcard),
 		test(without_proc_netlink_is_enough),
 		test(without_either_source_the_holders_are_unknown),
 		test(answers_may_be_cut_off),

@@ -32,7 +32,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -324,7 +324,11 @@ fn in_the_way(wanted: Option<Address>, seen: &Seen) -> bool {
     match (mine, theirs) {
         // The IPv6 wildcard has IPv4 too, ours always and theirs unless it is told otherwise.
         (IpAddr::V6(mine), _) if mine.is_unspecified() => true,
-        (IpAddr::V4(_), IpAddr::V6(theirs)) => theirs.is_unspecified() && !seen.only_v6,
+        // A connection has IPv4's wildcard, too, if its socket was bound to IPv6's. Nobody says which were.
+        (IpAddr::V4(_), IpAddr::V6(theirs)) => {
+            let keeps_any = wanted.ip() == Ipv4Addr::UNSPECIFIED && seen.remote.port() != 0;
+            !seen.only_v6 && (theirs.is_unspecified() || keeps_any)
+        }
         (IpAddr::V6(_), IpAddr::V4(_)) => false,
         _ => {
             let interface = match wanted {

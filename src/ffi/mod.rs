@@ -261,6 +261,7 @@ pub unsafe extern "C" fn ic_listener_begin_connect(
 /// disturbs no socket.
 ///
 /// It counts the sockets that keep a listener from the address in the options; all of them keep one from the wildcard.
+/// (For "0.0.0.0" every IPv6 connection counts: Linux does not show which of them leave IPv4 alone.)
 /// options is NULL for the defaults. census is filled on success and on failure, unless its size is wrong.
 ///
 /// The call takes about as long as one that finds no port in that range, or two to three times as long where /proc is
