@@ -13,7 +13,7 @@ use crate::strategy::{ANY_PORT, bind, is_bound, no_port, open_listener, picked_p
 use crate::{Attempts, PortOrigin};
 
 /// A socket, its port, and where that came from.
-pub(crate) type Won = (Socket, u16, PortOrigin);
+pub(crate) type NewSocket = (Socket, u16, PortOrigin);
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range.
 pub(crate) fn tcp_listener(
@@ -21,7 +21,7 @@ pub(crate) fn tcp_listener(
     named: Option<Range>,
     backlog: i32,
     attempts: &mut Attempts,
-) -> Result<Won, Failure> {
+) -> Result<NewSocket, Failure> {
     on_first_family(address, Purpose::Listen, attempts, |address, attempts| {
         open_listener(address, named, backlog, attempts)
     })
@@ -36,7 +36,7 @@ pub(crate) fn udp_socket(
     address: Option<Address>,
     named: Option<Range>,
     attempts: &mut Attempts,
-) -> Result<Won, Failure> {
+) -> Result<NewSocket, Failure> {
     on_first_family(address, Purpose::Datagrams, attempts, |address, attempts| {
         let socket = match named {
             Some(range) => {
@@ -99,8 +99,8 @@ fn on_first_family(
     address: Option<Address>,
     purpose: Purpose,
     attempts: &mut Attempts,
-    mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Won, Failure>,
-) -> Result<Won, Failure> {
+    mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<NewSocket, Failure>,
+) -> Result<NewSocket, Failure> {
     let (mut address, mut fallback) = candidates(address);
     loop {
         *attempts = Attempts::on(purpose, &address);

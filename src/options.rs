@@ -10,7 +10,7 @@ use socket2::Socket;
 use crate::address::Address;
 use crate::census::{self, Census, Transport};
 use crate::error::{Failure, timed};
-use crate::listener::{self, Won};
+use crate::listener::{self, NewSocket};
 use crate::port_range::{Ports, Range};
 use crate::{Attempts, Error, PortOrigin};
 
@@ -112,12 +112,12 @@ impl Options {
         opened(|attempts| self.open_udp_socket(attempts))
     }
 
-    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<Won, Failure> {
+    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<NewSocket, Failure> {
         let (address, named) = self.checked()?;
         listener::tcp_listener(address, named, self.backlog, attempts)
     }
 
-    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<Won, Failure> {
+    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<NewSocket, Failure> {
         let (address, named) = self.checked()?;
         listener::udp_socket(address, named, attempts)
     }
@@ -172,7 +172,7 @@ impl Options {
 }
 
 /// Adds to what was won what was tried, and how long it took.
-fn opened<S: From<Socket>>(win: impl FnOnce(&mut Attempts) -> Result<Won, Failure>) -> Result<Opened<S>, Error> {
+fn opened<S: From<Socket>>(win: impl FnOnce(&mut Attempts) -> Result<NewSocket, Failure>) -> Result<Opened<S>, Error> {
     let ((socket, port, origin), attempts, elapsed) = timed(win)?;
     Ok(Opened { socket: socket.into(), port, origin, attempts, elapsed })
 }

@@ -53,7 +53,7 @@ use socket2::{SockAddr, SockRef, Socket, Type};
 use crate::attempts::Answer;
 use crate::claim::Claim;
 use crate::error::{Failure, Step};
-use crate::listener::{Won, open};
+use crate::listener::{NewSocket, open};
 use crate::port_order::{self, PortOrder, Randoms};
 use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE};
@@ -87,7 +87,7 @@ pub(crate) fn open_listener(
     named: Option<Range>,
     backlog: i32,
     attempts: &mut Attempts,
-) -> Result<Won, Failure> {
+) -> Result<NewSocket, Failure> {
     let socket = OwnSocket { socket: Some(open(address, Type::STREAM)?), address, backlog };
     let mut listener = Listener { socket, attempts, randoms: Randoms::for_this_call() };
     let (port, origin) = match named {

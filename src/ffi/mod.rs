@@ -324,7 +324,7 @@ unsafe fn open(
     port: *mut c_int,
     fd: *mut c_int,
     report: *mut IcListenerReport,
-    win: impl FnOnce(&Options, &mut Attempts) -> Result<listener::Won, Failure>,
+    win: impl FnOnce(&Options, &mut Attempts) -> Result<listener::NewSocket, Failure>,
 ) -> c_int {
     // SAFETY: the caller promises that each is NULL or may be written.
     unsafe {
@@ -339,15 +339,15 @@ unsafe fn open(
             return Err(Failure::Argument("port and fd must not be the same pointer"));
         }
         // SAFETY: the caller promises that options is NULL or points to options with the size set.
-        let (socket, won_port, origin) = win(&unsafe { options_from_c(options) }?, attempts)?;
+        let (socket, new_port, origin) = win(&unsafe { options_from_c(options) }?, attempts)?;
         // With a socket in hand, which the unwinding has to close.
         panic_for_a_test();
         // SAFETY: neither is NULL, and nothing can fail from here on.
         unsafe {
-            port.write(c_int::from(won_port));
+            port.write(c_int::from(new_port));
             fd.write(socket.into_raw_fd());
         }
-        Ok(Won(origin, Some(won_port)))
+        Ok((origin, Some(new_port)))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
@@ -368,7 +368,7 @@ unsafe fn call(
         panic_for_a_test();
         // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known;
         // if it is not, or is closed meanwhile, the system calls say EBADF, and nothing else relies on it.
-        act(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| Won(origin, None))
+        act(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| (origin, None))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
@@ -408,10 +408,10 @@ fn of_libc(returned: c_int) -> std::io::Result<()> {
 }
 
 /// Where the port came from, and which it is, where the call tells.
-struct Won(PortOrigin, Option<u16>);
+type Success = (PortOrigin, Option<u16>);
 
 /// Runs `act`, catches a panic, fills the report, and sets errno. Gives what the call returns.
-unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> Result<Won, Failure>) -> c_int {
+unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> Result<Success, Failure>) -> c_int {
     // SAFETY: the caller promises that report is NULL or points to a report with its size set.
     let size = if report.is_null() { None } else { Some(unsafe { (*report).size }) };
     if size.is_some_and(|size| !(REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&size)) {
@@ -443,9 +443,9 @@ unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> 
 }
 
 /// What a call did and who holds the ports, where that is why it failed.
-fn filled(outcome: std::thread::Result<(Result<Won, Failure>, Attempts)>, elapsed: Duration) -> IcListenerReport {
+fn filled(outcome: std::thread::Result<(Result<Success, Failure>, Attempts)>, elapsed: Duration) -> IcListenerReport {
     match outcome {
-        Ok((Ok(Won(origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
+        Ok((Ok((origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
         Ok((Err(failure), attempts)) => {
             let error = Error::new(failure, attempts, elapsed);
             let census = if error.is_no_port() { error.attempts().holders() } else { None };
