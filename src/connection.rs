@@ -245,7 +245,9 @@ impl<'a> PortSearch<'a> {
                 self.in_time_wait.set(Some(port));
                 Some(Answer::Connected)
             }
-            Ok(Some(LISTEN)) => Some(Answer::InUse),
+            // On an interface it may be a listener outside of its VRF. bind() knows.
+            Ok(Some(LISTEN)) if self.interface == 0 => Some(Answer::InUse),
+            Ok(Some(LISTEN)) => None,
             Ok(Some(_)) => Some(Answer::Connected),
             Err(_) => {
                 self.is_answered.set(false);

@@ -154,9 +154,14 @@ pub(crate) fn bind_fd(
     if wanted.port() != ANY_PORT {
         return without_help(Step::Bind, reference.bind(address));
     }
+    let reuse = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0);
+    // TCP_REPAIR makes it 2 (SK_FORCE_REUSE), which setsockopt() could not make it again.
+    if reuse > 1 {
+        return without_help(Step::Bind, reference.bind(address));
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
-    let reuse = reference.reuse_address().unwrap_or(false);
+    let reuse = reuse == 1;
     if reuse {
         let _ = allow_reuse(&reference, false);
     }

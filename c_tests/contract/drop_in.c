@@ -764,6 +764,149 @@ TEST_IN_NETNS(a_caller_that_connects_itself_has_it_begun)
 	}
 }
 
+/*
+ * Sockets with ports of their own
+ */
+
+static int
+socket_in_repair(void)
+{
+	int			fd = stream_socket("127.0.0.1");
+
+	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &(int) {1}, sizeof(int)) != 0)
+		skip_child("TCP_REPAIR: run as root with CAP_NET_ADMIN");
+	return fd;
+}
+
+/*
+ * TCP_REPAIR binds and listens on anybody's port, and connects to nobody. It
+ * does so by a value of SO_REUSEADDR that only the kernel can set.
+ */
+TEST_IN_NETNS(repair_has_the_system_calls_answers)
+{
+	Neighbour	neighbour = {.address = "127.0.0.1", .listens = true};
+
+	expect(open_neighbour(&neighbour, SERVER_PORT) >= 0);
+	for (int crowded = 0; crowded <= 1; crowded++)
+	{
+		int			answers[2][8];
+		int			fd;
+
+		now_doing("%s host", crowded ? "crowded" : "quiet");
+		if (crowded)
+			crowd(PORT_MIN, PORT_MIN + 7);
+		for (int ours = 0; ours <= 1; ours++)
+		{
+			int		   *answer = answers[ours];
+
+			fd = socket_in_repair();
+			answer[0] = (ours ? ic_bind(fd, "127.0.0.1", SERVER_PORT, NULL) :
+						 plain_bind(fd, "127.0.0.1", SERVER_PORT));
+			answer[1] = socket_option(fd, SOL_SOCKET, SO_REUSEADDR);
+			answer[2] = ours ? ic_listen(fd, 8) : listen(fd, 8);
+			close(fd);
+
+			fd = socket_in_repair();
+			answer[3] = (ours ? ic_bind(fd, "127.0.0.1", 0, NULL) :
+						 plain_bind(fd, "127.0.0.1", 0));
+			answer[4] = socket_option(fd, SOL_SOCKET, SO_REUSEADDR);
+			answer[5] = has_no_port(fd);
+			close(fd);
+
+			/* Nobody listens there. */
+			fd = socket_in_repair();
+			expect_equal(plain_bind(fd, "127.0.0.1", SERVER_PORT), 0);
+			answer[6] = (ours ? ic_connect(fd, "127.0.0.1", 9, NULL) :
+						 plain_connect(fd, "127.0.0.1", 9));
+			answer[7] = local_port(fd);
+			close(fd);
+		}
+		for (size_t i = 0; i < lengthof(answers[0]); i++)
+			require(answers[1][i] == answers[0][i], "answer %zu is %d instead of %d", i,
+					answers[1][i], answers[0][i]);
+		expect_equal(answers[0][0], 0);
+		expect_equal(answers[0][2], 0);
+		expect_equal(answers[0][3], crowded ? EADDRINUSE : 0);
+		expect_equal(answers[0][6], 0);
+		fd = socket_in_repair();
+		expect_equal(ic_connect(fd, "127.0.0.1", 9, NULL), 0);
+		expect(PORT_MIN <= local_port(fd) || !crowded);
+		close(fd);
+	}
+}
+
+#define VRF_ADDRESS "192.0.2.1"
+
+static int
+socket_in_vrf(void)
+{
+	int			fd = stream_socket(VRF_ADDRESS);
+
+	expect(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "vrf0", sizeof("vrf0")) == 0);
+	return fd;
+}
+
+/*
+ * Each port of the host has a listener. In the VRF it is free, then in
+ * TIME_WAIT, and taken by a listener each time.
+ */
+TEST_IN_NETNS(a_vrf_has_ports_of_its_own)
+{
+	Neighbour	neighbour = {.address = "0.0.0.0", .reuse_address = true, .listens = true};
+	int			server;
+
+	if (system("{ ip link add vrf0 type vrf table 10 && ip link set vrf0 up && "
+			   "ip address add " VRF_ADDRESS "/32 dev vrf0; } >/dev/null 2>&1") != 0)
+		skip_child("a VRF: a kernel with CONFIG_NET_VRF, and apt-get install iproute2");
+	set_port_range(PORT_MIN, PORT_MIN + 7);
+	for (int port = PORT_MIN; port < PORT_MIN + 8; port++)
+		expect(open_neighbour(&neighbour, port) >= 0);
+	expect_equal(ic_bind(stream_socket("127.0.0.1"), "127.0.0.1", 0, NULL), EADDRINUSE);
+	server = socket_in_vrf();
+	expect_equal(ic_bind(server, VRF_ADDRESS, SERVER_PORT, NULL), 0);
+	expect_equal(ic_listen(server, 64), 0);
+
+	for (int time_wait = 0; time_wait <= 1; time_wait++)
+	{
+		Ports		taken = {{false}};
+		int			fds[8];
+		int			plain = socket_in_vrf();
+
+		expect_equal(plain_bind(plain, VRF_ADDRESS, 0), time_wait ? EADDRINUSE : 0);
+		close(plain);
+		for (int i = 0; i < 8; i++)
+		{
+			fds[i] = socket_in_vrf();
+			now_doing("%s, listener %d", time_wait ? "TIME_WAIT" : "free", i);
+			expect_equal(ic_bind(fds[i], VRF_ADDRESS, 0, NULL), 0);
+			expect_equal(ic_listen(fds[i], 8), 0);
+			expect(!taken.has[local_port(fds[i])]);
+			taken.has[local_port(fds[i])] = true;
+		}
+		expect_equal(ic_bind(socket_in_vrf(), VRF_ADDRESS, 0, NULL), EADDRINUSE);
+		for (int i = 0; i < 8; i++)
+		{
+			int			client = socket_in_vrf();
+
+			/* From outside of the range. */
+			expect_equal(plain_bind(client, VRF_ADDRESS, 20000 + 8 * time_wait + i), 0);
+			connect_to(client, VRF_ADDRESS, local_port(fds[i]));
+			close(accept_from(fds[i]));
+			wait_for_end(client);
+			close(client);
+			close(fds[i]);
+		}
+	}
+
+	expect_equal(plain_connect(socket_in_vrf(), VRF_ADDRESS, SERVER_PORT), EADDRNOTAVAIL);
+	for (int i = 0; i <= 8; i++)
+	{
+		now_doing("connection %d", i);
+		expect_equal(ic_connect(socket_in_vrf(), VRF_ADDRESS, SERVER_PORT, NULL),
+					 i < 8 ? 0 : EADDRNOTAVAIL);
+	}
+}
+
 int
 main(void)
 {
@@ -779,5 +922,7 @@ main(void)
 		test(a_port_that_the_caller_chose_stays_lost),
 		test(a_window_of_the_caller_s_confines_every_call),
 		test(listen_makes_ports_reusable),
-		test(a_caller_that_connects_itself_has_it_begun));
+		test(a_caller_that_connects_itself_has_it_begun),
+		test(repair_has_the_system_calls_answers),
+		test(a_vrf_has_ports_of_its_own));
 }
