@@ -221,6 +221,9 @@ class Test:
         report = Report(c.sizeof(Report))
         had = self.library.ic_listener_connect(one.fileno(), name, length, c.byref(report)) == 0
         self.count("connect", had)
+        self.expect(one.getsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE) == ports[0] | ports[-1] << 16, "window", one)
+        self.expect(one.getsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == bool(source), "no port yet", one)
+        self.expect(source in (None, one.getsockname()[0]), "from", source, one)
         if had:
             self.expect(one.getsockname()[1] in ports and one.getpeername()[1] == SERVER, "connected", one)
             reset(one)
