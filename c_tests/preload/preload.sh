@@ -171,7 +171,7 @@ check "it is installed" install_it
 check "it exports bind, listen, connect and getsockname, and needs libc only" exports_four_functions
 check "the same answers for every other socket, address and descriptor" same_answers
 
-for place in main thread signal child child-of-thread vfork first-of-all before-main at-exit after-main
+for place in main thread signal child-of-thread vfork first-of-all after-main
 do
 	check "a listener and connections: $place" hard_place $place
 done

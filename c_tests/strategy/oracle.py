@@ -3,7 +3,7 @@
 if and only if some port can be listened on, a connection if and only if connect(2), or bind(2) by name and connect(2),
 makes one. Census and report agree with it.
 
-    oracle.py [SEED]        ten seconds; IC_LISTENER_TEST_SECONDS changes that
+    oracle.py [SEED]        five seconds; IC_LISTENER_TEST_SECONDS changes that
 """
 import ctypes as c
 import os
@@ -237,7 +237,7 @@ class Test:
 
 
 seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(1 << 32)
-seconds = float(os.environ.get("IC_LISTENER_TEST_SECONDS", 10))
+seconds = float(os.environ.get("IC_LISTENER_TEST_SECONDS", 5))
 release = [int(part) for part in os.uname().release.split(".")[:2] if part.isdigit()]
 shows_bound = release >= [6, 8]
 libc = c.CDLL(None, use_errno=True)
