@@ -20,7 +20,6 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/un.h>
@@ -354,23 +353,6 @@ ask_flag_of_earlier_connection(void)
 }
 
 static void
-ask_overlapping_addresses(void)
-{
-	static const char *const hosts[] = {"::", "0.0.0.0", "127.0.0.1", "::1"};
-	const char *answers[lengthof(hosts)];
-
-	allow_reuse(listener(false, PORT));
-	for (size_t i = 0; i < lengthof(hosts); i++)
-	{
-		int			fd = stream_socket(hosts[i]);
-
-		allow_reuse(fd);
-		answers[i] = answer_to(plain_bind(fd, hosts[i], PORT));
-	}
-	see("%s %s %s %s", answers[0], answers[1], answers[2], answers[3]);
-}
-
-static void
 ask_after_refused_bind(void)
 {
 	int			fd = unbound(false);
@@ -466,13 +448,6 @@ ask_order(void)
  * IPv6 and UDP
  */
 
-static void
-ask_bindv6only(void)
-{
-	set_bindv6only(true);
-	see("%d", socket_option(stream_socket("::"), IPPROTO_IPV6, IPV6_V6ONLY));
-}
-
 /* An IPv4 socket on the port of an IPv6 wildcard listener. */
 static void
 ask_ipv4_beside_ipv6(void)
@@ -511,28 +486,6 @@ ask_udp_pick(void)
 	set_port_range(PORT, PORT);
 	expect_equal(plain_bind(udp_socket(true), "::", PORT), 0);
 	see("%s", answer_to(plain_bind(udp_socket(with), "::", 0)));
-}
-
-static void
-ask_udp_receivers(void)
-{
-	int			receivers[2] = {udp_socket(true), udp_socket(true)};
-	int			sender = udp_socket(false);
-	int			got[2] = {0, 0};
-	char		byte;
-
-	for (int i = 0; i < 2; i++)
-		expect_equal(plain_bind(receivers[i], "::", PORT), 0);
-	connect_to(sender, "::1", PORT);
-	for (int i = 0; i < 8; i++)
-		expect_equal(send(sender, "x", 1, 0), 1);
-	for (int i = 0; i < 2; i++)
-	{
-		while (recv(receivers[i], &byte, 1, MSG_DONTWAIT) == 1)
-			got[i]++;
-	}
-	expect_equal(got[0] + got[1], 8);
-	see("%s", got[0] == 0 || got[1] == 0 ? "one of them" : "both");
 }
 
 /*
@@ -723,18 +676,6 @@ ask_address_without_port(void)
 }
 
 static void
-ask_second_backlog(void)
-{
-	int			fd = bound(false, PORT);
-	struct tcp_info info;
-	socklen_t	size = sizeof(info);
-
-	expect(listen(fd, 8) == 0 && listen(fd, 16) == 0);
-	expect(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
-	see("%u", info.tcpi_sacked);
-}
-
-static void
 ask_listener_that_stops(void)
 {
 	int			fd = listener(true, PORT);
@@ -824,8 +765,6 @@ static const Fact facts[] =
 	ask_shared_before_listen, 0, "others ok"},
 	{"a connection made before SO_REUSEADDR was set has it",
 	ask_flag_of_earlier_connection, 0, "0"},
-	{"SO_REUSEADDR, port of a listener on [::]: [::] 0.0.0.0 127.0.0.1 [::1]",
-	ask_overlapping_addresses, 0, "no no no no"},
 	{"after a refused bind() the same socket gets another port",
 	ask_after_refused_bind, 0, "ok"},
 	{"two sockets share the port, one listens, then the other",
@@ -838,12 +777,10 @@ static const Fact facts[] =
 	ask_order, EVEN_IN_CONNECT, "8 of 8"},
 	{"SO_REUSEADDR, bind(0), half of a range: ports in the lower half",
 	ask_order, LOWER_HALF, "8 of 8"},
-	{"bindv6only=1: IPV6_V6ONLY of a new socket", ask_bindv6only, 0, "1"},
 	{"IPv4 beside a listener on [::], IPV6_V6ONLY off", ask_ipv4_beside_ipv6, false, "no"},
 	{"IPv4 beside a listener on [::], IPV6_V6ONLY on", ask_ipv4_beside_ipv6, true, "ok"},
 	{"UDP: bind(0), port held by a socket with SO_REUSEADDR", ask_udp_pick, false, "no"},
 	{"UDP: SO_REUSEADDR, bind(0), port held by a socket with it", ask_udp_pick, true, "ok"},
-	{"UDP: datagrams to a shared port reach", ask_udp_receivers, 0, "one of them"},
 	{"16 ports left by listeners, two destinations",
 	ask_named_ports_serve_each_destination, 0, "connect() 0, named 16 and 16"},
 	{"named port, connection to the same destination",
@@ -864,7 +801,6 @@ static const Fact facts[] =
 	{"IPV6_V6ONLY, bind() to [::1]", ask_bound_address_only_v6, 0, "0, then 1"},
 	{"full range, IP_BIND_ADDRESS_NO_PORT, bind(0), the option cleared, bind(port)",
 	ask_address_without_port, 0, "ok, then ok"},
-	{"listen(8), listen(16): the backlog", ask_second_backlog, 0, "16"},
 	{"a listener, shutdown(SHUT_RD), connect()",
 	ask_listener_that_stops, 0, "port 40000, listens 0"},
 	{"an abstract Unix name, again, in another network namespace",
