@@ -503,8 +503,7 @@ need_tcp_diag(void)
 typedef struct Outcome
 {
 	int			connections;
-	int			port;			/* of the last one; 0: none */
-	int			listener_port;
+	int			port;			/* 0: none */
 	int			lost;
 } Outcome;
 
@@ -530,29 +529,30 @@ try_to(bool listens, int server_port)
 typedef struct Crowd
 {
 	bool		on_shared_ports;	/* else they are free */
+	bool		listens;		/* else it connects */
 	int			processes;
 	int			destinations;
 	int			expected;
 } Crowd;
 
 static void
-connect_one(int index, void *result, void *argument)
+get_a_port(int index, void *result, void *argument)
 {
 	const Crowd *starters = argument;
 	Outcome    *outcome = result;
 
 	count_anew();
-	outcome->port = try_to(false, SERVER_PORT + index % starters->destinations);
+	outcome->port = try_to(starters->listens, SERVER_PORT + index % starters->destinations);
 	outcome->lost = asked.lost;
 }
 
 static void
-connect_at_once(void *argument)
+start_at_once(void *argument)
 {
 	const Crowd *starters = argument;
 	Outcome		outcomes[STARTERS];
 	Ports		taken[2] = {{{false}}};
-	int			connected = 0;
+	int			count = 0;
 
 	if (starters->on_shared_ports)
 	{
@@ -562,7 +562,7 @@ connect_at_once(void *argument)
 	set_port_range(PORT_MIN, PORT_MAX);
 	for (int i = 0; i < starters->destinations; i++)
 		server_on("127.0.0.1", SERVER_PORT + i);
-	run_at_once(starters->processes, connect_one, argument, outcomes, sizeof(*outcomes));
+	run_at_once(starters->processes, get_a_port, argument, outcomes, sizeof(*outcomes));
 	for (int i = 0; i < starters->processes; i++)
 	{
 		int			port = outcomes[i].port;
@@ -573,81 +573,23 @@ connect_at_once(void *argument)
 			continue;
 		require(PORT_MIN <= port && port <= PORT_MAX && !*has, "port %d", port);
 		*has = true;
-		connected++;
+		count++;
 	}
-	expect_equal(connected, starters->expected);
+	expect_equal(count, starters->expected);
 }
 
 static void
-processes_that_connect_at_once_have_every_port(void **state)
+processes_that_start_at_once_have_every_port(void **state)
 {
 	static const Crowd crowds[] = {
-		{true, PORTS, 1, PORTS}, {true, STARTERS, 1, PORTS},
-		{true, STARTERS, 2, STARTERS}, {false, STARTERS, 1, PORTS},
+		{true, false, PORTS, 1, PORTS}, {true, false, STARTERS, 1, PORTS},
+		{true, false, STARTERS, 2, STARTERS}, {false, false, STARTERS, 1, PORTS},
+		{true, true, STARTERS, 1, PORTS},
 	};
 
 	(void) state;
 	for (size_t i = 0; i < lengthof(crowds); i++)
-		assert_passes_in_netns(connect_at_once, (void *) &crowds[i]);
-}
-
-/* Asks the kernel for every port, one by one. */
-static void
-require_no_port(bool to_listen)
-{
-	for (int port = PORT_MIN; port <= PORT_MAX; port++)
-	{
-		int			fd = stream_socket("127.0.0.1");
-
-		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-		require(plain_bind(fd, to_listen ? "0.0.0.0" : "127.0.0.1", port) != 0 ||
-				(to_listen ? listen(fd, 8) :
-				 plain_connect(fd, "127.0.0.1", SERVER_PORT)) != 0,
-				"port %d was free to %s", port, to_listen ? "listen on" : "connect from");
-		close(fd);
-	}
-}
-
-static void
-listen_and_connect(int index, void *result, void *unused)
-{
-	Outcome    *outcome = result;
-
-	(void) unused;
-	if (index % 2 == 0)
-		outcome->listener_port = try_to(true, 0);
-	try_to(false, SERVER_PORT);
-	if (index % 2 != 0)
-		outcome->listener_port = try_to(true, 0);
-
-	/* All hold what they got until it has been looked at. */
-	wait_for_all();
-	if (index == 0)
-	{
-		require_no_port(true);
-		require_no_port(false);
-	}
-	wait_for_all();
-}
-
-TEST_IN_NETNS(listeners_and_connections_fill_the_range_both_ways)
-{
-	Outcome		outcomes[STARTERS];
-	Ports		listening = {{false}};
-	int			listeners = 0;
-
-	crowd(PORT_MIN, PORT_MAX);
-	server_on("127.0.0.1", SERVER_PORT);
-	run_at_once(STARTERS, listen_and_connect, NULL, outcomes, sizeof(*outcomes));
-	for (int i = 0; i < STARTERS; i++)
-	{
-		int			port = outcomes[i].listener_port;
-
-		require(port == 0 || !listening.has[port], "port %d has two listeners", port);
-		listening.has[port] = true;
-		listeners += port != 0;
-	}
-	expect_equal(listeners, PORTS);
+		assert_passes_in_netns(start_at_once, (void *) &crowds[i]);
 }
 
 /* Short connections of many processes, where few ports are left. */
@@ -919,8 +861,7 @@ main(void)
 		test(reserved_ports_are_passed_over),
 		test(a_port_that_the_caller_chose_is_kept),
 		test(a_signal_interrupts_and_the_connection_goes_on),
-		test(processes_that_connect_at_once_have_every_port),
-		test(listeners_and_connections_fill_the_range_both_ways),
+		test(processes_that_start_at_once_have_every_port),
 		test(nothing_is_lost_to_a_race),
 		test(no_port_is_lost_where_something_is_refused),
 		test(another_namespace_has_the_system_call_s_answers),
