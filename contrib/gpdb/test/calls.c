@@ -121,6 +121,29 @@ fill_range_for_a_moment(void)
 	while_waiting = end_session;
 }
 
+/* The listeners of these ports are gone, but their TIME_WAITs keep them. */
+static void
+leave_time_waits_from(int port_min)
+{
+	Neighbour	listener = {.address = "::", .listens = true};
+
+	for (int port = port_min; port <= PORT_MAX; port++)
+	{
+		int			fd = open_neighbour(&listener, port);
+
+		require(fd >= 0, "port %d: %s", port, strerror(errno));
+		leave_time_wait(fd, "127.0.0.1");
+		close(fd);
+	}
+}
+
+/* Whoever asks again finds one. */
+static void
+add_a_port(void)
+{
+	set_port_range(PORT_MIN, PORT_MAX + 1);
+}
+
 static double
 seconds_of(clockid_t clock)
 {
@@ -374,6 +397,21 @@ run(const char *name)
 				printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
 		}
 		printf("waited %ld ms\n", microseconds_waited / 1000);
+	}
+	else if (strncmp(name, "time-wait", 9) == 0)
+	{
+		Neighbour	listener = {.address = "::", .listens = true};
+
+		enter_small_range();
+		leave_time_waits_from(strcmp(name, "time-wait-only") == 0 ? PORT_MIN : PORT_MIN + 1);
+		if (strcmp(name, "time-wait-only") != 0)
+			require(open_neighbour(&listener, PORT_MIN) >= 0, "port %d: %s", PORT_MIN, strerror(errno));
+		while_waiting = add_a_port;
+		if (open_listener())
+			puts("found a port");
+		printf("waited %ld ms\n", microseconds_waited / 1000);
+		if (strcmp(name, "time-wait-only") == 0)
+			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
 	}
 	else if (strncmp(name, "full", 4) == 0)
 	{
