@@ -62,7 +62,8 @@ open_neighbour(const Neighbour *neighbour, int port)
 {
 	struct sockaddr_storage address;
 	socklen_t	length = socket_address(neighbour->address, port, &address);
-	int			fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int			type = neighbour->datagrams ? SOCK_DGRAM : SOCK_STREAM;
+	int			fd = socket(address.ss_family, type | SOCK_CLOEXEC, 0);
 	int			refusal;
 
 	if (fd < 0 && errno == EMFILE)

@@ -19,6 +19,7 @@ typedef struct Ports
 typedef struct Neighbour
 {
 	const char *address;		/* IPv4 or IPv6 */
+	bool		datagrams;		/* UDP */
 	bool		reuse_address;
 	bool		reuse_port;
 	bool		only_v6;
