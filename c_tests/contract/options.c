@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -56,31 +55,6 @@ TEST_IN_NETNS(addresses)
 		for (int j = 0; j < 2 && cases[at].reached_at[j] != NULL; j++)
 			reach(call.fd, cases[at].reached_at[j]);
 		close(call.fd);
-	}
-}
-
-/* Each unicast address has its own ports. */
-TEST_IN_NETNS(port_space_of_an_address)
-{
-	static const char *const addresses[] = {"127.0.0.1", "127.0.0.2", "127.0.0.3"};
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-	Ports		taken;
-	Call		last;
-
-	options.port_min = 7000;
-	options.port_max = 7007;
-	for_each_kind(kind)
-	{
-		for (size_t i = 0; i < lengthof(addresses); i++)
-		{
-			now_doing("%s, address %s", kind->name, addresses[i]);
-			options.address = addresses[i];
-			expect_equal(take_all_ports(kind, &options, &taken, &last), 8);
-		}
-		now_doing("%s, the wildcard over them", kind->name);
-		options.address = NULL;
-		refused(kind, &options, EADDRINUSE, IC_LISTENER_STEP_BIND,
-				"8 tried, 8 in use");
 	}
 }
 
@@ -141,15 +115,13 @@ TEST_IN_NETNS(link_local_addresses)
 		{"fe80::1234%ic0", "fe80::1234%ic0"}, {by_index, "fe80::1234%ic0"},
 		{"fe80::77%77", "fe80::77%77"},
 	};
+	/* 2001:db8::7 is tentative for as long as the test takes. */
 	static const char *const not_there[] = {
-		"fe80::1234%77", "fe80::1234%lo", "fe80::77%ic0", "fe80::4321%ic0",
-		/* Tentative for as long as the test takes. */
-		"2001:db8::7",
+		"fe80::1234%77", "fe80::4321%ic0", "2001:db8::7",
 	};
 	static const char *const unusable[] = {
-		"fe80::1234", "fe80::1234%", "fe80::1234%ic", "fe80::1234%ic00",
-		"fe80::1234%ic0 ", "fe80::1234%ic0%ic0", "fe80::1234%0",
-	 "fe80::1234%-1", "fe80::1234%+2",
+		"fe80::1234", "fe80::1234%", "fe80::1234%ic00", "fe80::1234%ic0%ic0",
+		"fe80::1234%0", "fe80::1234%-1", "fe80::1234%+2",
 		"fe80::1234%4294967297", "fe80::1234%interface-name-too-long",
 	};
 
@@ -184,92 +156,75 @@ TEST_IN_NETNS(link_local_addresses)
 			refused(kind, &options, EINVAL, IC_LISTENER_STEP_ADDRESS,
 					unusable[i]);
 		}
+		now_doing("%s, an index that no interface has", kind->name);
+		options.address = "fe80::1234%9999";
+		refused(kind, &options, ENODEV, IC_LISTENER_STEP_BIND, "bind: ");
 	}
 }
 
-TEST(not_a_unicast_address)
+/* (src/address.rs has more of them.) */
+TEST_IN_NETNS(addresses_that_cannot_be_used)
 {
 	static char junk[4096 + 1];
 	/* The address, and how the message shows it where that differs. */
 	const char *const cases[][2] = {
-		{""}, {" "}, {"localhost"}, {"db1.example.com"}, {"ip6-localhost"},
-		{"*"}, {"127.0.0.1:5432"}, {"[::1]"}, {"[::1]:5432"}, {"127.0.0.1/8"},
-		{"127.0.0.1 "}, {" 127.0.0.1"}, {"127.1"}, {"2130706433"},
-		{"0x7f.0.0.1"}, {"0177.0.0.1"}, {"127.0.0.256"}, {"127.0.0.1.1"},
-		{"127.0.0.1%lo"}, {"::1%lo"}, {"1::2::3"}, {":::1"}, {"12345::1"},
-		{"1:2:3:4:5:6:7:8:9"}, {"::ffff:127.0.0"}, {"fe80::1%nosuchif0"},
-		{"%s%n%s%n"}, {"224.0.0.1"}, {"ff02::1"}, {"::ffff:239.1.1.1"},
+		{""}, {"localhost"}, {"127.0.0.1:5432"}, {"[::1]"}, {"127.0.0.1/8"},
+		{" 127.0.0.1"}, {"127.1"}, {"0x7f.0.0.1"}, {"::1%lo"}, {"%s%n%s%n"},
+		{"224.0.0.1"}, {"ff02::1"}, {"::ffff:239.1.1.1"},
 		{"127.0.0.1\n", "127.0.0.1\\n"}, {"\t\033[31m\177", "\\t\\x1b[31m\\x7f"},
 		{"\377\376", "\\xff\\xfe"}, {"\303\250\303", "\\xc3\\xa8\\xc3"},
 		{junk, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},
 	};
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-
-	memset(junk, 'x', sizeof(junk) - 1);
-	for (size_t i = 0; i < lengthof(cases) * 2; i++)
-	{
-		const char *const *one = cases[i / 2];
-
-		now_doing("%s, address %.80s", kinds[i % 2]->name, one[0]);
-		options.address = one[0];
-		refused(kinds[i % 2], &options, EINVAL, IC_LISTENER_STEP_ADDRESS,
-				one[1] != NULL ? one[1] : one[0]);
-	}
-}
-
-TEST_IN_NETNS(not_an_address_of_this_host)
-{
-	static const char *const addresses[] = {
+	static const char *const of_other_hosts[] = {
 		"192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1",
 	};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
 	skip_without_ipv6();
-	for (size_t i = 0; i < lengthof(addresses) * 2; i++)
+	memset(junk, 'x', sizeof(junk) - 1);
+	for_each_kind(kind)
 	{
-		options.address = addresses[i / 2];
-		now_doing("%s, address %s", kinds[i % 2]->name, options.address);
-		expect_in(refused(kinds[i % 2], &options, EADDRNOTAVAIL,
-						  IC_LISTENER_STEP_BIND, options.address).message,
-				  "not an address of this host");
+		for (size_t i = 0; i < lengthof(cases); i++)
+		{
+			now_doing("%s, address %.80s", kind->name, cases[i][0]);
+			options.address = cases[i][0];
+			refused(kind, &options, EINVAL, IC_LISTENER_STEP_ADDRESS,
+					cases[i][1] != NULL ? cases[i][1] : cases[i][0]);
+		}
+		for (size_t i = 0; i < lengthof(of_other_hosts); i++)
+		{
+			now_doing("%s, address %s", kind->name, of_other_hosts[i]);
+			options.address = of_other_hosts[i];
+			expect_in(refused(kind, &options, EADDRNOTAVAIL, IC_LISTENER_STEP_BIND,
+							  of_other_hosts[i]).message,
+					  "not an address of this host");
+		}
 	}
 }
 
-/* tcpi_sacked of a listener is its backlog (tcp_get_info()). */
 TEST_IN_NETNS(backlog)
 {
-	static const int cases[][2] = {
-		{0, 128}, {1, 1}, {128, 128}, {1024, 1024}, {4096, 1024},
-		{INT_MAX, 1024}, {-1, -1}, {-128, -1}, {INT_MIN, -1},
-	};
+	static const int cases[][2] = {{0, 128}, {1, 1}, {1024, 1024}, {INT_MAX, 1024}};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
 	set_sysctl("net.core.somaxconn", "1024");
 	for (size_t i = 0; i < lengthof(cases); i++)
 	{
-		struct tcp_info info;
-		socklen_t	size = sizeof(info);
-
-		now_doing("backlog %d", cases[i][0]);
 		options.backlog = cases[i][0];
-		if (cases[i][1] < 0)
-		{
-			for_each_kind(kind)
-				refused(kind, &options, EINVAL, IC_LISTENER_STEP_ARGUMENTS,
-						"backlog");
-			continue;
-		}
-		expect(getsockopt(opens(&tcp, &options).fd, IPPROTO_TCP, TCP_INFO,
-						  &info, &size) == 0);
-		expect_equal(info.tcpi_sacked, cases[i][1]);
+		expect_equal(backlog_of(opens(&tcp, &options).fd), cases[i][1]);
+	}
+	for_each_kind(kind)
+	{
+		options.backlog = -1;
+		refused(kind, &options, EINVAL, IC_LISTENER_STEP_ARGUMENTS, "backlog");
+		options.backlog = INT_MIN;
+		refused(kind, &options, EINVAL, IC_LISTENER_STEP_ARGUMENTS, "backlog");
 	}
 }
 
 TEST_IN_NETNS(exactly_these_ports)
 {
-	static const int cases[][2] = {
-		{7001, 7001}, {7100, 7101}, {7200, 7209}, {65530, 65535}, {33000, 33032},
-	};
+	static const int cases[][2] = {{7001, 7001}, {7200, 7209}, {65530, 65535}, {33000, 33032}};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
 	/* An administrator reserves ports for callers who name them. */
@@ -310,12 +265,10 @@ TEST_IN_NETNS(exactly_these_ports)
 TEST(ports_that_are_none)
 {
 	static const int cases[][2] = {
-		{2000, 1999}, {65535, 1}, {5000, 0}, {0, 5000}, {-1, -1}, {-1, 5000},
-		{5000, -1}, {1, 65536}, {65536, 65536}, {70000, 70000}, {0, 70000},
+		{2000, 1999}, {5000, 0}, {0, 5000}, {-1, 5000}, {5000, -1}, {1, 65536},
+		{65536, 0}, {INT_MIN, INT_MAX},
 		/* Valid if they were cut to 16 bits. */
 		{65536 + 5000, 65536 + 5001}, {-60536, -60535},
-		{INT_MIN, INT_MAX}, {INT_MIN, INT_MIN}, {INT_MAX, INT_MAX},
-		{0, 65536}, {65536, 0},
 	};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
@@ -399,12 +352,10 @@ main(void)
 {
 	return run_all(
 		test(addresses),
-		test(port_space_of_an_address),
 		test(a_host_without_ipv6),
 		test(a_host_whose_ipv6_is_disabled),
 		test(link_local_addresses),
-		test(not_a_unicast_address),
-		test(not_an_address_of_this_host),
+		test(addresses_that_cannot_be_used),
 		test(backlog),
 		test(exactly_these_ports),
 		test(ports_that_are_none),

@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -111,7 +110,6 @@ expect_equal_at(const char *file, int line, const char *what,
 int
 fork_child(void)
 {
-	static const int crashes[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
 	int			pid;
 
 	/* The child would print the buffers again. */
@@ -121,9 +119,11 @@ fork_child(void)
 	if (pid == 0)
 	{
 		/* cmocka's handlers would run the parent's tests in the child. */
-		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes);
-			 index++)
-			signal(crashes[index], SIG_DFL);
+		signal(SIGFPE, SIG_DFL);
+		signal(SIGILL, SIG_DFL);
+		signal(SIGSEGV, SIG_DFL);
+		signal(SIGBUS, SIG_DFL);
+		signal(SIGSYS, SIG_DFL);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	}
 	return pid;
@@ -211,19 +211,6 @@ wait_for_all(void)
 	pthread_barrier_wait(barrier);
 }
 
-static pthread_barrier_t *
-share_barrier(int processes)
-{
-	pthread_barrier_t *shared = share_memory(sizeof(pthread_barrier_t));
-	pthread_barrierattr_t attributes;
-
-	pthread_barrierattr_init(&attributes);
-	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	require(pthread_barrier_init(shared, &attributes, processes) == 0,
-			"pthread_barrier_init for %d processes", processes);
-	return shared;
-}
-
 void
 run_at_once(int processes,
 			void (*body) (int index, void *result, void *argument),
@@ -231,14 +218,15 @@ run_at_once(int processes,
 {
 	size_t		size = processes * result_size;
 	char	   *shared = share_memory(size);
-	int		   *pids = calloc(processes, sizeof(int));
+	pthread_barrierattr_t attributes;
 
-	require(pids != NULL, "out of memory");
-	barrier = share_barrier(processes);
+	pthread_barrierattr_init(&attributes);
+	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	barrier = share_memory(sizeof(pthread_barrier_t));
+	pthread_barrier_init(barrier, &attributes, processes);
 	for (int index = 0; index < processes; index++)
 	{
-		pids[index] = fork_child();
-		if (pids[index] == 0)
+		if (fork_child() == 0)
 		{
 			wait_for_all();
 			body(index, shared + index * result_size, argument);
@@ -252,22 +240,14 @@ run_at_once(int processes,
 	 * in the order of their index would take for ever, so wait for any. Those
 	 * left die with this process.
 	 */
-	for (int left = processes; left > 0;)
+	for (int left = processes; left > 0; left--)
 	{
 		int			status;
-		int			pid = waitpid(-1, &status, 0);
 
-		require(pid > 0, "waitpid: %s", strerror(errno));
-		for (int index = 0; index < processes; index++)
-		{
-			if (pids[index] != pid)
-				continue;
-			require_success(status);
-			left--;
-		}
+		require(wait(&status) > 0, "wait: %s", strerror(errno));
+		require_success(status);
 	}
 	memcpy(results, shared, size);
 	munmap(shared, size);
 	munmap(barrier, sizeof(pthread_barrier_t));
-	free(pids);
 }

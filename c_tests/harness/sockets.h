@@ -49,6 +49,9 @@ extern Ports ports_from_to(int port_min, int port_max);
 extern int	socket_option(int fd, int level, int name);
 extern void set_int(int fd, int level, int name, int value);
 
+/* The backlog of a listener. */
+extern int	backlog_of(int fd);
+
 /* The local port of a socket of either family in host byte order, or -1. */
 extern int	local_port(int fd);
 
