@@ -70,9 +70,7 @@ static struct
 }			stage;
 
 extern ssize_t __real_recv(int fd, void *buffer, size_t size, int flags);
-extern ssize_t __wrap_recv(int fd, void *buffer, size_t size, int flags);
 extern int	__real_clock_gettime(clockid_t clock, struct timespec *now);
-extern int	__wrap_clock_gettime(clockid_t clock, struct timespec *now);
 
 ssize_t
 __wrap_recv(int fd, void *buffer, size_t size, int flags)
