@@ -85,7 +85,7 @@ TEST_IN_NETNS(a_host_whose_ipv6_is_disabled)
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 
 	skip_without_ipv6();
-	disable_ipv6();
+	set_sysctl("net.ipv6.conf.all.disable_ipv6", "1");
 	for_each_kind(kind)
 	{
 		reach(opens(kind, NULL).fd, "127.0.0.1");

@@ -22,8 +22,6 @@
 
 #include "child.h"
 
-#define TCP_TIME_WAIT 6			/* include/net/tcp_states.h of the kernel */
-
 socklen_t
 socket_address(const char *address, int port, struct sockaddr_storage *storage)
 {

@@ -83,7 +83,7 @@ extern void reach(int fd, const char *address);
 extern void leave_time_wait(int listener, const char *address);
 
 /*
- * Which ports have a socket in that state of include/net/tcp_states.h, and how
+ * Which ports have a socket in that state of netinet/tcp.h, and how
  * many from port_min to port_max are in TIME_WAIT: /proc/net/tcp and tcp6.
  */
 extern Ports ports_in_state(int state);
