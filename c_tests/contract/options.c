@@ -313,40 +313,6 @@ TEST_IN_NETNS(ports_that_need_privilege)
 	}
 }
 
-static void
-take_a_udp_port(int index, void *port, void *unused)
-{
-	Call		call = open_socket(&udp, NULL);
-
-	(void) index;
-	(void) unused;
-	if (call.returned != 0)
-		expect_failed(&call, EADDRINUSE);
-	*(int *) port = call.port;
-}
-
-/* One starter more than there are ports: each port goes to one of them. */
-TEST_IN_NETNS(udp_ports_are_given_once)
-{
-	set_port_range(40000, 40063);
-	for (int round = 0; round < 10; round++)
-	{
-		Ports		seen = {.has = {false}};
-		int			ports[65];
-		int			left_out = 0;
-
-		run_at_once(65, take_a_udp_port, NULL, ports, sizeof(int));
-		for (size_t i = 0; i < lengthof(ports); i++)
-		{
-			left_out += ports[i] == 0;
-			require(ports[i] == 0 || !seen.has[ports[i]],
-					"port %d was given twice", ports[i]);
-			seen.has[ports[i]] = true;
-		}
-		expect_equal(left_out, 1);
-	}
-}
-
 int
 main(void)
 {
@@ -359,6 +325,5 @@ main(void)
 		test(backlog),
 		test(exactly_these_ports),
 		test(ports_that_are_none),
-		test(ports_that_need_privilege),
-		test(udp_ports_are_given_once));
+		test(ports_that_need_privilege));
 }

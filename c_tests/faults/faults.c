@@ -495,6 +495,8 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 	{
 		expect(open_fds_are(&before, fd));
 		expect_equal(local_port(fd), port);
+		expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR),
+					 socket_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM);
 		expect(PORT_MIN <= port && port <= PORT_MAX);
 	}
 	else
