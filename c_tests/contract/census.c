@@ -25,11 +25,10 @@
 #include "crowded.h"
 #include "test.h"
 
-/* The ports that are counted, and the port of their peers. */
+/* The ports that are counted. */
 #define PORT_MIN 40000
 #define PORT_MAX 40063
 #define PORTS (PORT_MAX - PORT_MIN + 1)
-#define PEER_PORT 20000
 
 /* A socket that is bound, and no more. Only netlink shows it. */
 #define BOUND 13
@@ -99,7 +98,6 @@ wait_for_state(int port, int state)
 	}
 }
 
-/* A socket bound there, non-blocking. */
 static int
 bound_socket(int host, int port)
 {
@@ -107,48 +105,7 @@ bound_socket(int host, int port)
 	int			fd = open_neighbour(&neighbour, port);
 
 	require(fd >= 0, "%s port %d: %s", hosts[host], port, strerror(errno));
-	expect(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
 	return fd;
-}
-
-static void
-start_connecting(int fd, int host, int port)
-{
-	int			error = plain_connect(fd, hosts[host], port);
-
-	require(error == 0 || error == EINPROGRESS, "%s", strerror(error));
-}
-
-/* One for each family, made at its first use. */
-static int
-peer_listener(int host)
-{
-	static int	listeners[3];
-
-	if (listeners[host] == 0)
-	{
-		listeners[host] = server_on(hosts[host], PEER_PORT + host);
-		/* close_with_data() */
-		set_int(listeners[host], SOL_SOCKET, SO_RCVBUF, 4096);
-	}
-	return listeners[host];
-}
-
-/* Connections to it stay in SYN_SENT: the queue has room for one. */
-static int
-silent_port(int host)
-{
-	static int	listeners[3];
-	int			port = PEER_PORT + 10 + host;
-
-	if (listeners[host] == 0)
-	{
-		listeners[host] = bound_socket(host, port);
-		expect(listen(listeners[host], 0) == 0);
-		start_connecting(bound_socket(host, port + 10), host, port);
-		wait_for_state(port + 10, TCP_ESTABLISHED);
-	}
-	return port;
 }
 
 /* Closes a socket whose FIN waits behind data that nobody reads. */
@@ -157,7 +114,7 @@ close_with_data(int fd)
 {
 	static const char data[128 * 1024];
 
-	expect(send(fd, data, sizeof(data), 0) > 16 * 1024);
+	expect(send(fd, data, sizeof(data), MSG_DONTWAIT) > 16 * 1024);
 	close(fd);
 }
 
@@ -165,7 +122,9 @@ close_with_data(int fd)
 static void
 make(int state, int host, int port)
 {
+	const int	peer_port = port - 20000;
 	int			mine = bound_socket(host, port);
+	int			listener;
 	int			peer;
 
 	if (state == BOUND)
@@ -175,14 +134,21 @@ make(int state, int host, int port)
 		expect(listen(mine, 8) == 0);
 		return;
 	}
+	listener = bound_socket(host, peer_port);
+	set_int(listener, SOL_SOCKET, SO_RCVBUF, 4096);
+	expect(listen(listener, 0) == 0);
 	if (state == TCP_SYN_SENT)
 	{
-		start_connecting(mine, host, silent_port(host));
+		/* The queue has room for one. */
+		connect_to(bound_socket(host, peer_port + 10000), hosts[host], peer_port);
+		expect_equal(poll(&(struct pollfd) {listener, POLLIN, 0}, 1, 10000), 1);
+		expect(fcntl(mine, F_SETFL, O_NONBLOCK) == 0);
+		expect_equal(plain_connect(mine, hosts[host], peer_port), EINPROGRESS);
 		wait_for_state(port, TCP_SYN_SENT);
 		return;
 	}
-	start_connecting(mine, host, local_port(peer_listener(host)));
-	peer = accept_from(peer_listener(host));
+	connect_to(mine, hosts[host], peer_port);
+	peer = accept_from(listener);
 	if (state == TCP_CLOSE_WAIT)
 		close(peer);
 	else if (state == TCP_FIN_WAIT1)
@@ -259,15 +225,14 @@ count_in(int state, IcListenerHolders *expected)
 	expected->time_wait += state == TCP_TIME_WAIT;
 }
 
+/* (oracle.py takes it of addresses.) */
 static int
-try_census(const char *address, int port_min, int port_max,
-		   IcListenerCensus *census)
+try_census(int port_min, int port_max, IcListenerCensus *census)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	OpenFds		before = open_fds();
 	int			returned;
 
-	options.address = address;
 	options.port_min = port_min;
 	options.port_max = port_max;
 	memset(census, 0xee, sizeof(*census));
@@ -277,25 +242,24 @@ try_census(const char *address, int port_min, int port_max,
 	returned = ic_listener_census(&options, census);
 	stage.active = false;
 	expect(open_fds_are(&before, -1));
-	expect(strnlen(census->message, sizeof(census->message)) > 0);
 	return returned;
 }
 
 static IcListenerCensus
-take_census(const char *address, int port_min, int port_max)
+take_census(int port_min, int port_max)
 {
 	IcListenerCensus census;
+	IcListenerHolders *holders = &census.holders;
 
-	require(try_census(address, port_min, port_max, &census) == 0,
-			"%s (errno %d)", census.message, errno);
+	require(try_census(port_min, port_max, &census) == 0, "%s (errno %d)",
+			census.message, errno);
 	expect_equal(census.error, 0);
-	expect_equal(census.holders.complete, 1);
+	expect_equal(holders->complete, 1);
 	expect_equal(census.port_min, port_min);
 	expect_equal(census.port_max, port_max);
 	expect_equal(census.ports, port_max - port_min + 1);
-	expect_equal(census.ports, census.holders.listening + census.holders.bound +
-				 census.holders.connected + census.holders.closing +
-				 census.holders.time_wait + census.holders.unseen);
+	expect_equal(census.ports, holders->listening + holders->bound + holders->connected +
+				 holders->closing + holders->time_wait + holders->unseen);
 	return census;
 }
 
@@ -328,11 +292,11 @@ TEST_IN_NETNS(every_state_is_counted_as_what_it_is)
 			make(states[i], host, port);
 			count_in(states[i], &expected);
 			count_in(states[i], &all);
-			counted = take_census(NULL, port, port).holders;
+			counted = take_census(port, port).holders;
 			expect_holders(&counted, &expected);
 		}
 	}
-	counted = take_census(NULL, PORT_MIN, PORT_MAX).holders;
+	counted = take_census(PORT_MIN, PORT_MAX).holders;
 	expect_holders(&counted, &all);
 	expect(counted.time_wait_next_s >= 30 && counted.time_wait_next_s <= 60);
 	expect_equal(counted.time_wait_last_s, 60);
@@ -356,7 +320,7 @@ TEST_IN_NETNS(a_listener_with_connections_is_one_holder)
 		if (i % 4 == 0)
 			close(client);
 	}
-	census = take_census(NULL, PORT_MIN, PORT_MAX);
+	census = take_census(PORT_MIN, PORT_MAX);
 	expect_holders(&census.holders, &expected);
 	expect_in(census.message, ": 1 listener, 63 without a holder");
 }
@@ -380,7 +344,7 @@ TEST_IN_NETNS(reserved_ports_of_the_host_do_not_count)
 	expect_equal(census.holders.unseen, PORTS - 12);
 	expect_in(census.message, "53 ports in 40000-40063: 1 listener, "
 			  "52 without a holder");
-	expect_equal(take_census(NULL, PORT_MIN, PORT_MAX).holders.listening, 2);
+	expect_equal(take_census(PORT_MIN, PORT_MAX).holders.listening, 2);
 }
 
 /*
@@ -421,16 +385,17 @@ TEST_IN_NETNS(a_call_that_fails_says_who_holds_the_ports)
 TEST_IN_NETNS(a_connection_that_fails_says_who_holds_the_ports)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			server = server_on("127.0.0.1", 20000);
 
 	by_netlink();
-	peer_listener(IPV4);
 	set_port_range(PORT_MIN, PORT_MIN + 4);
+	set_sysctl("net.ipv4.tcp_timestamps", "0");
 	make(TCP_LISTEN, IPV4, PORT_MIN);
 	make(TCP_LISTEN, IPV4, PORT_MIN + 1);
-	make(TCP_TIME_WAIT, IPV4, PORT_MIN + 2);
+	leave_own_time_wait(PORT_MIN + 2, "127.0.0.1", server);
 	for (int i = 0; i <= 2; i++)
-		expect_equal(ic_connect(stream_socket(hosts[IPV4]), hosts[IPV4],
-								PEER_PORT, &report), i < 2 ? 0 : EADDRNOTAVAIL);
+		expect_equal(ic_connect(stream_socket("127.0.0.1"), "127.0.0.1", 20000, &report),
+					 i < 2 ? 0 : EADDRNOTAVAIL);
 	expect_equal(report.holders.source, IC_LISTENER_CENSUS_SOURCE_NETLINK);
 	/* The TIME_WAIT is one of a connection there. */
 	expect_equal(report.ports_in_use, 2);
@@ -479,17 +444,20 @@ TEST_IN_NETNS(without_proc_netlink_is_enough)
 	make(TCP_LISTEN, IPV4, PORT_MIN);
 	enter_mount_namespace();
 	mount_empty_over("/proc/sys");
-	expect_equal(try_census(NULL, 0, 0, &census), -1);
+	expect_equal(try_census(0, 0, &census), -1);
 	expect_equal(errno, ENOENT);
 	expect_in(census.message, "range");
-	expect_equal(take_census(NULL, PORT_MIN, PORT_MAX).holders.listening, 1);
+	expect_equal(take_census(PORT_MIN, PORT_MAX).holders.listening, 1);
 }
 
 TEST_IN_NETNS(without_either_source_the_holders_are_unknown)
 {
+	IcListenerHolders none = {0};
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
 	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
-	Call		call;
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	int			port;
+	int			fd;
 
 	options.port_min = options.port_max = PORT_MIN;
 	make(TCP_LISTEN, IPV4, PORT_MIN);
@@ -499,13 +467,10 @@ TEST_IN_NETNS(without_either_source_the_holders_are_unknown)
 	expect_equal(ic_listener_census(&options, &census), -1);
 	expect_equal(errno, ENOENT);
 	expect_equal(census.error, ENOENT);
-	expect_equal(census.holders.source, IC_LISTENER_CENSUS_SOURCE_NONE);
-	call = open_listener(&options);
-	expect_failed(&call, EADDRINUSE);
-	expect_equal(call.report.holders.source, IC_LISTENER_CENSUS_SOURCE_NONE);
-	expect_equal(call.report.holders.complete, 0);
-	expect_equal(call.report.holders.unseen, 0);
-	expect(strcmp(call.report.message, "no port to listen on in 40000-40000: "
+	expect(memcmp(&census.holders, &none, sizeof(none)) == 0);
+	expect_equal(ic_listener_open_tcp(&options, &port, &fd, &report), -1);
+	expect(memcmp(&report.holders, &none, sizeof(none)) == 0);
+	expect(strcmp(report.message, "no port to listen on in 40000-40000: "
 				  "1 tried, 1 in use") == 0);
 }
 
@@ -520,11 +485,11 @@ TEST_IN_NETNS(a_refusal_by_netlink_is_understood)
 	by_netlink();
 	make(TCP_LISTEN, IPV4, PORT_MIN);
 	make(BOUND, IPV4, PORT_MIN + 1);
-	take_census(NULL, PORT_MIN, PORT_MAX);
+	take_census(PORT_MIN, PORT_MAX);
 	answers = stage.recvs;
 	for (stage.refused_at = 1; stage.refused_at <= answers; stage.refused_at++)
 	{
-		IcListenerHolders holders = take_census(NULL, PORT_MIN, PORT_MAX).holders;
+		IcListenerHolders holders = take_census(PORT_MIN, PORT_MAX).holders;
 
 		expect_equal(holders.source, IC_LISTENER_CENSUS_SOURCE_PROC);
 		expect_equal(holders.listening, 1);
@@ -541,7 +506,7 @@ TEST_IN_NETNS(a_census_that_takes_too_long_is_cut_short)
 
 	use_source();
 	hold_ports(&neighbour, &ports);
-	take_census(NULL, PORT_MIN, PORT_MIN + 1023);
+	take_census(PORT_MIN, PORT_MIN + 1023);
 	looks = stage.looks;
 	expect(looks >= 4);
 	for (int at = 2; at <= looks; at++)
@@ -550,7 +515,7 @@ TEST_IN_NETNS(a_census_that_takes_too_long_is_cut_short)
 
 		now_doing("source %d, the clock jumps at look %d of %d", source, at, looks);
 		stage.clock_jump_at = at;
-		expect_equal(try_census(NULL, PORT_MIN, PORT_MIN + 1023, &census), 0);
+		expect_equal(try_census(PORT_MIN, PORT_MIN + 1023, &census), 0);
 		expect(stage.looks <= at + 1);
 		expect_equal(census.holders.source, source);
 		expect_equal(census.holders.complete, 0);
@@ -575,7 +540,7 @@ TEST_IN_NETNS(a_thread_counts_in_its_own_namespace)
 
 	use_source();
 	make(TCP_LISTEN, IPV4, 50000);
-	expect_equal(take_census(NULL, 50000, 50000).holders.listening, 1);
+	expect_equal(take_census(50000, 50000).holders.listening, 1);
 	expect(pthread_create(&thread, NULL, count_elsewhere, &census) == 0);
 	expect(pthread_join(thread, &failed) == 0);
 	require(failed == NULL, "%s failed", (char *) failed);
@@ -622,7 +587,7 @@ TEST_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 		if (i % 2 == 0)
 			expect_equal(ic_listener_open_tcp(&options, &port, &fd, NULL), -1);
 		else
-			expect_equal(take_census(NULL, 32768, 60999).holders.listening, 28232);
+			expect_equal(take_census(32768, 60999).holders.listening, 28232);
 		took = nanoseconds() - start;
 		best[i % 2] = took < best[i % 2] ? took : best[i % 2];
 	}
