@@ -59,8 +59,8 @@ share_memory(size_t size)
 	return memory;
 }
 
-static void
-leave_message(const char *prefix, const char *format, va_list arguments)
+static void __attribute__((noreturn))
+end_test(int status, const char *prefix, const char *format, va_list arguments)
 {
 	char		message[CHILD_MESSAGE_SIZE];
 	int			length = snprintf(message, sizeof(message), "%s", prefix);
@@ -70,6 +70,8 @@ leave_message(const char *prefix, const char *format, va_list arguments)
 		fprintf(stderr, "%s\n", message);
 	else if (__sync_bool_compare_and_swap(&verdict->taken, 0, 1))
 		memcpy(verdict->message, message, sizeof(message));
+	fflush(NULL);
+	_exit(status);
 }
 
 void
@@ -81,10 +83,7 @@ fail_child(const char *file, int line, const char *format,...)
 	snprintf(prefix, sizeof(prefix), "%s:%d: %s%s", file, line, doing,
 			 doing[0] != '\0' ? ": " : "");
 	va_start(arguments, format);
-	leave_message(prefix, format, arguments);
-	va_end(arguments);
-	fflush(NULL);
-	_exit(EXIT_FAILED);
+	end_test(EXIT_FAILED, prefix, format, arguments);
 }
 
 void
@@ -93,10 +92,7 @@ skip_child(const char *format,...)
 	va_list		arguments;
 
 	va_start(arguments, format);
-	leave_message("", format, arguments);
-	va_end(arguments);
-	fflush(NULL);
-	_exit(EXIT_NOT_AVAILABLE);
+	end_test(EXIT_NOT_AVAILABLE, "", format, arguments);
 }
 
 void
@@ -157,13 +153,9 @@ static ChildOutcome
 wait_for_verdict(int pid, char message[CHILD_MESSAGE_SIZE])
 {
 	int			status;
-	int			ended;
+	int			ended = waitpid(pid, &status, 0);
 
-	do
-		ended = waitpid(pid, &status, 0);
-	while (ended < 0 && errno == EINTR);
 	memcpy(message, verdict->message, CHILD_MESSAGE_SIZE);
-
 	/* Without waitpid() it is unknown how the child ended. */
 	if (ended != pid)
 	{
