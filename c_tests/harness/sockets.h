@@ -50,6 +50,9 @@ extern Ports ports_from_to(int port_min, int port_max);
 extern int	socket_option(int fd, int level, int name);
 extern void set_int(int fd, int level, int name, int value);
 
+/* The backlog of a listener. */
+extern int	backlog_of(int fd);
+
 /* The local port of a socket of either family in host byte order, or -1. */
 extern int	local_port(int fd);
 
@@ -81,7 +84,7 @@ extern void reach(int fd, const char *address);
 extern void leave_time_wait(int listener, const char *address);
 
 /*
- * Which ports have a socket in that state of include/net/tcp_states.h, and how
+ * Which ports have a socket in that state of netinet/tcp.h, and how
  * many from port_min to port_max are in TIME_WAIT: /proc/net/tcp and tcp6.
  */
 extern Ports ports_in_state(int state);
