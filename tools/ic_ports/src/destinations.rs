@@ -51,11 +51,8 @@ impl Connections {
     }
 }
 
-/// The destinations of connections from the ports, which are sorted, and from the address or all of this host.
-///
-/// # Errors
-///
-/// Why they cannot be seen.
+/// The destinations of connections from the ports, which are sorted, and from the address or all of this host; or why they
+/// cannot be seen.
 pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> {
     let mut by_destination: HashMap<(IpAddr, u16), Connections> = HashMap::new();
     ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
@@ -73,11 +70,7 @@ pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> 
     Ok(Destinations { most, more })
 }
 
-/// The connections from the ports to one destination.
-///
-/// # Errors
-///
-/// Why they cannot be seen.
+/// The connections from the ports to one destination, or why they cannot be seen.
 pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::Result<Connections> {
     let mut connections = Connections::default();
     let wanted = (target.ip().to_canonical(), target.port());
