@@ -298,12 +298,16 @@ static Source
 by_proc(void)
 {
 	Source		source = {"/proc", IC_LISTENER_CENSUS_SOURCE_PROC, false};
+	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 
-	refuse_call(SYS_socket, 0, AF_NETLINK, EPERM);
+	/* Where the kernel has no sock_diag, there is nothing to refuse. */
+	expect(ic_listener_census(NULL, &census) == 0);
+	if (census.holders.source != IC_LISTENER_CENSUS_SOURCE_PROC)
+		refuse_call(SYS_socket, 0, AF_NETLINK, EPERM);
 	return source;
 }
 
-/* One test body for each source, in its own namespace. */
+/* One test for each source, so that one that is missing skips its own only. */
 #define TEST_SOURCES_IN_NETNS(promise) \
 	static void promise##_body(const Source *source); \
 	static void \
@@ -316,14 +320,22 @@ by_proc(void)
 		promise##_body(&source); \
 	} \
 	static void \
-	promise(void **state) \
+	promise##_by_netlink(void **state) \
 	{ \
 		(void) state; \
 		assert_passes_in_netns(promise##_from, by_netlink); \
+	} \
+	static void \
+	promise##_by_proc(void **state) \
+	{ \
+		(void) state; \
 		assert_passes_in_netns(promise##_from, by_proc); \
 	} \
 	static void \
 	promise##_body(const Source *source)
+
+#define test_sources(promise) \
+	test(promise##_by_netlink), test(promise##_by_proc)
 
 static void
 count_in(State state, IcListenerCensus *expected)
@@ -927,23 +939,23 @@ int
 main(void)
 {
 	return run_all(
-		test(every_state_is_counted_as_what_it_is),
-		test(every_port_is_counted_once),
-		test(the_strongest_holder_of_a_port_counts),
-		test(a_listener_with_connections_is_one_holder),
-		test(the_last_time_wait_on_a_port_counts),
-		test(only_what_is_in_the_way_of_the_address_counts),
-		test(reserved_ports_of_the_host_do_not_count),
-		test(a_call_that_fails_says_who_holds_the_ports),
+		test_sources(every_state_is_counted_as_what_it_is),
+		test_sources(every_port_is_counted_once),
+		test_sources(the_strongest_holder_of_a_port_counts),
+		test_sources(a_listener_with_connections_is_one_holder),
+		test_sources(the_last_time_wait_on_a_port_counts),
+		test_sources(only_what_is_in_the_way_of_the_address_counts),
+		test_sources(reserved_ports_of_the_host_do_not_count),
+		test_sources(a_call_that_fails_says_who_holds_the_ports),
 		test(a_connection_that_fails_says_who_holds_the_ports),
-		test(udp_ports_are_held_by_udp_sockets),
+		test_sources(udp_ports_are_held_by_udp_sockets),
 		test(without_proc_netlink_is_enough),
 		test(without_either_source_the_holders_are_unknown),
-		test(answers_may_be_cut_off),
+		test_sources(answers_may_be_cut_off),
 		test(a_refusal_by_netlink_is_understood),
-		test(a_census_that_takes_too_long_is_cut_short),
-		test(a_thread_counts_in_its_own_namespace),
+		test_sources(a_census_that_takes_too_long_is_cut_short),
+		test_sources(a_thread_counts_in_its_own_namespace),
 		test(options_that_cannot_be_used_are_refused),
-		test(a_full_range_is_counted_in_the_time_of_the_call),
+		test_sources(a_full_range_is_counted_in_the_time_of_the_call),
 		test(a_census_takes_96_kib));
 }
