@@ -35,9 +35,12 @@ extern bool become_another_user(void);
  */
 extern void drop_privileges(void);
 
+extern void skip_where_filters_see_no_socket(void);
+
 /*
- * From now on a seccomp filter makes a system call fail with the error when
- * its nth argument (from 0) has that value. A SKIP where there are none.
+ * From now on a seccomp filter makes a call of the socket(2) family fail with
+ * the error when its nth argument (from 0) has that value. A SKIP where there
+ * are none.
  */
 extern void refuse_call(int call, int argument, int value, int error);
 

@@ -225,6 +225,7 @@ filter(int call, unsigned int action)
 	};
 	struct sock_fprog program = {lengthof(code), code};
 
+	skip_where_filters_see_no_socket();
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
 		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
 		skip_child("a seccomp filter: a kernel with CONFIG_SECCOMP_FILTER");
