@@ -307,8 +307,8 @@ int ic_listener_open_udp(const struct IcListenerOptions *options,
 // Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
 // sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, sockets in TCP_REPAIR mode, and sockets of another
 // network namespace than the calling thread's. (Before Linux 5.14 the library cannot see that, and treats them as the
-// thread's own.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which ic_listener_listen() and
-// ic_listener_connect() clear.
+// thread's own.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which
+// ic_listener_listen() and ic_listener_connect() clear.
 //
 // report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
 // can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
