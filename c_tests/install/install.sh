@@ -67,14 +67,10 @@ files_in()
 	(cd "$1" && find . ! -type d | sed 's/^\.//' | sort)
 }
 
-everything_is_staged()
+# DIRECTORY INCLUDEDIR LIBDIR BINDIR MANDIR
+has_everything()
 {
-	is "the files" "$(expected_files /usr/include /usr/lib/x86 /usr/bin /usr/share/man)" "$(files_in "$staged")"
-}
-
-everything_is_in_the_prefix()
-{
-	is "the files" "$(expected_files /include /lib /bin /share/man)" "$(files_in "$prefix")"
+	is "the files" "$(expected_files "${@:2}")" "$(files_in "$1")"
 }
 
 # Permissions do not depend on the umask: all can be read, nothing else is executable or writable than should be.
@@ -116,42 +112,18 @@ main(void)
 	return close(fd);
 }
 END
-cat >"$work/program.cc" <<'END'
-#include <cstdio>
-#include <unistd.h>
-#include <ic_listener.h>
-
-int
-main()
-{
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int			port;
-	int			fd;
-
-	options.address = "127.0.0.1";
-	if (ic_listener_open_udp(&options, &port, &fd, &report) != 0)
-		return 1;
-	std::printf("%s port %s, fd %s\n", ic_listener_version(), port > 0 ? "given" : "0", fd > 2 ? "given" : "none");
-	return close(fd);
-}
-END
-
 says_hello()
 {
 	is "the output" "$version port given, fd given" "$("$@")"
 }
 
-# COMPILER SOURCE: only pkg-config says where things are.
+# Only pkg-config says where things are.
 shared_program()
 {
 	# shellcheck disable=SC2046
-	"$1" "$work/$2" -Wall -Wextra -Werror -o "$work/shared-$2" $(flags "") &&
-		is "what it needs" "$soname" "$(readelf -d "$work/shared-$2" | sed -n 's/.*\[\(.*ic_listener.*\)\]/\1/p')" &&
-		LD_LIBRARY_PATH=$prefix/lib says_hello "$work/shared-$2" || return
-	# shellcheck disable=SC2046
-	"$1" "$work/$2" -o "$work/rpath-$2" $(flags "") -Wl,-rpath,"$prefix/lib" &&
-		says_hello "$work/rpath-$2"
+	"${CC:-cc}" "$work/program.c" -Wall -Wextra -Werror -o "$work/shared" $(flags "") &&
+		is "what it needs" "$soname" "$(readelf -d "$work/shared" | sed -n 's/.*\[\(.*ic_listener.*\)\]/\1/p')" &&
+		LD_LIBRARY_PATH=$prefix/lib says_hello "$work/shared"
 }
 
 # Both libraries are in one directory: the linker must be told which.
@@ -160,33 +132,17 @@ static_program()
 	local words
 	words=$(flags --static)
 	# shellcheck disable=SC2086
-	"$1" "$work/$2" -Wall -Wextra -Werror -o "$work/static-$2" \
-		${words/-lic_listener/-Wl,-Bstatic -lic_listener -Wl,-Bdynamic} &&
-		needs_no_library "$work/static-$2" &&
-		says_hello "$work/static-$2"
+	"${CC:-cc}" "$work/program.c" -o "$work/static" ${words/-lic_listener/-Wl,-Bstatic -lic_listener -Wl,-Bdynamic} &&
+		needs_no_library "$work/static" && says_hello "$work/static"
 }
 
-# Where there is only the static library, pkg-config --static is enough.
-static_program_of_a_static_installation()
+# OPTION...: where there is only the static library, pkg-config --static is enough.
+program_of_a_static_installation()
 {
 	# shellcheck disable=SC2046
-	"$1" "$work/$2" -Wall -Wextra -Werror -o "$work/only-static-$2" \
+	"${CC:-cc}" "$@" "$work/program.c" -o "$work/only" \
 		$(PKG_CONFIG_PATH=$work/only-static/lib/pkgconfig pkg-config --static --cflags --libs ic_listener) &&
-		needs_no_library "$work/only-static-$2" &&
-		says_hello "$work/only-static-$2"
-}
-
-# OPTION: -static, or -static-pie, with what pkg-config says and without.
-fully_static_program()
-{
-	local alone=$work/only-static/lib/pkgconfig
-	"${CC:-cc}" "$1" "$work/program.c" -I"$prefix/include" "$prefix/lib/$library.a" -o "$work/fully-static" &&
-		says_hello "$work/fully-static" || return
-	# shellcheck disable=SC2046
-	"${CC:-cc}" "$1" "$work/program.c" -o "$work/fully-static" \
-		$(PKG_CONFIG_PATH=$alone pkg-config --static --cflags --libs ic_listener) &&
-		says_hello "$work/fully-static" &&
-		is "the libraries it needs" "" "$(readelf -d "$work/fully-static" | grep NEEDED)"
+		needs_no_library "$work/only" && says_hello "$work/only"
 }
 
 # COMPILER OPTIONS...: with the archive and no other library.
@@ -213,6 +169,39 @@ lines_of_the_readme()
 	[ "$count" -ge 3 ]
 }
 
+# What docs/linking.md says for CMake, in a project.
+cmake_project()
+{
+	local line
+	line=$(grep '^CMake: ' "$top/docs/linking.md")
+	mkdir "$work/cmake" && cd "$work/cmake" && cp ../program.c . && cat >CMakeLists.txt <<-END
+		cmake_minimum_required(VERSION 3.10)
+		project(program C)
+		find_package(PkgConfig REQUIRED)
+		$(echo "$line" | cut -d '`' -f 2)
+		add_executable(program program.c)
+		target_link_libraries(program $(echo "$line" | cut -d '`' -f 4))
+	END
+	PKG_CONFIG_PATH=$prefix/lib/pkgconfig cmake -B build . && cmake --build build && says_hello build/program
+}
+
+# What it says for Meson, with the shared library and the static one.
+meson_project()
+{
+	local lines call option
+	lines=$(grep -A 1 'Meson:$' "$top/docs/linking.md" | tail -n 1)
+	call=$(echo "$lines" | cut -d '`' -f 2)
+	option=$(echo "$lines" | cut -d '`' -f 4)
+	mkdir "$work/meson" && cd "$work/meson" && cp ../program.c . && cat >meson.build <<-END
+		project('program', 'c')
+		executable('shared', 'program.c', dependencies: $call)
+		executable('static', 'program.c', dependencies: ${call%)}, $option))
+	END
+	PKG_CONFIG_PATH=$prefix/lib/pkgconfig meson setup build && ninja -C build &&
+		LD_LIBRARY_PATH=$prefix/lib says_hello build/shared &&
+		needs_no_library build/static && says_hello build/static
+}
+
 needs_no_library()
 {
 	is "what $1 needs of it" "" "$(readelf -d "$1" | grep -F ic_listener)"
@@ -231,7 +220,7 @@ pc_file()
 directories_are_taken_as_given()
 {
 	install_to DESTDIR="$work/given" PREFIX=/p LIBDIR=/l/lib64 INCLUDEDIR=/i BINDIR=/b MANDIR=/m >/dev/null &&
-		is "the files" "$(expected_files /i /l/lib64 /b /m)" "$(files_in "$work/given")" &&
+		has_everything "$work/given" /i /l/lib64 /b /m &&
 		is "libdir" "/l/lib64" "$(sed -n 's/^libdir=//p' "$work/given/l/lib64/pkgconfig/ic_listener.pc")" &&
 		is "includedir" "/i" "$(sed -n 's/^includedir=//p' "$work/given/l/lib64/pkgconfig/ic_listener.pc")"
 }
@@ -288,39 +277,6 @@ no_holes()
 static_defines_the_api()
 {
 	is "its global symbols" "$(api)" "$(globals_of "$prefix/lib/$library.a")"
-}
-
-# Two libraries of Rust in one program: each has its own runtime.
-second_rust_library()
-{
-	cat >"$work/other.rs" <<-'END'
-		#[unsafe(no_mangle)]
-		pub extern "C" fn panics_inside(n: u32) -> u32 {
-		    std::panic::set_hook(Box::new(|_| {}));
-		    std::panic::catch_unwind(|| 1 / n).unwrap_or(42)
-		}
-	END
-	cat >"$work/two.c" <<-'END'
-		#include <ic_listener.h>
-		unsigned panics_inside(unsigned n);
-		int
-		main(void)
-		{
-			int			port;
-			int			fd;
-			return setup_listener(&port, &fd) == 0 && panics_inside(0) == 42 ? 0 : 1;
-		}
-	END
-	"${RUSTC:-rustc}" --edition 2024 --crate-type staticlib -O -C lto=fat -C codegen-units=1 \
-		-o "$work/libother.a" "$work/other.rs" || return
-	# Either may be first. The other one is as rustc makes it.
-	others='-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc'
-	# shellcheck disable=SC2086
-	"${CC:-cc}" "$work/two.c" -I"$prefix/include" "$prefix/lib/$library.a" "$work/libother.a" \
-		-o "$work/two" $others && "$work/two" || return
-	# shellcheck disable=SC2086
-	"${CC:-cc}" "$work/two.c" -I"$prefix/include" "$work/libother.a" "$prefix/lib/$library.a" \
-		-o "$work/two" $others && "$work/two"
 }
 
 exports_nothing()
@@ -435,7 +391,7 @@ prefix_with_a_space()
 {
 	local spaced="$work/a prefix"
 	install_to PREFIX="$spaced" &&
-		is "the files" "$(expected_files /include /lib /bin /share/man)" "$(files_in "$spaced")" &&
+		has_everything "$spaced" /include /lib /bin /share/man &&
 		PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --validate ic_listener &&
 		is "its prefix" "$spaced" "$(PKG_CONFIG_PATH=$spaced/lib/pkgconfig pkg-config --variable=prefix ic_listener)" &&
 		eval "${CC:-cc} '$work/program.c' -o '$work/spaced' -Wl,-rpath,'$spaced/lib' \
@@ -444,12 +400,15 @@ prefix_with_a_space()
 		uninstall_from PREFIX="$spaced" && is "what is left" "$spaced" "$(find "$spaced")"
 }
 
-# VARIABLE...
-is_refused()
+relative_directories_are_refused()
 {
-	local said status=0
-	said=$(install_to "$@" 2>&1) || status=$?
-	is "the status" 2 $status && echo "$said" | grep 'absolute' && [ ! -e ../relative ]
+	local said setting status
+	for setting in PREFIX=relative LIBDIR=relative DESTDIR=relative
+	do
+		status=0
+		said=$(install_to PREFIX="$work/absolute" "$setting" 2>&1) || status=$?
+		is "the status" 2 $status && grep 'absolute' <<<"$said" && [ ! -e ../relative ] || return
+	done
 }
 
 # As root, with an ldconfig that names the system's directories and records how it is called.
@@ -467,50 +426,21 @@ linker_cache()
 		is "calls for the system's prefix" "called with:" "$(grep 'with:$' "$work/ldconfig")"
 }
 
-# A program that uses every function of libm computes what it computed without us.
-arithmetic_is_the_system_s()
-{
-	local option
-	printf '#include <math.h>\n#include <complex.h>\n' | "${CC:-cc}" -D_GNU_SOURCE -E -P -xc - |
-		perl install/libm_calls.pl >"$work/libm.c" &&
-		"${CC:-cc}" -D_GNU_SOURCE -fno-builtin -w -c "$work/libm.c" -o "$work/libm.o" &&
-		"${CC:-cc}" -D_GNU_SOURCE -fno-builtin -w -DWITH_IC_LISTENER -I"$prefix/include" -c "$work/libm.c" \
-			-o "$work/libm-with.o" || return
-	for option in -pie -static
-	do
-		"${CC:-cc}" $option "$work/libm.o" -lm -o "$work/libm" && "$work/libm" >"$work/libm.expected" &&
-			"${CC:-cc}" $option "$work/libm-with.o" "$prefix/lib/$library.a" -lm -o "$work/libm" &&
-			"$work/libm" >"$work/libm.seen" || return
-		[ "$(wc -l <"$work/libm.expected")" -gt 300 ] && diff "$work/libm.expected" "$work/libm.seen" || return
-	done
-}
-
 check "make install below a DESTDIR with a space in it" \
 	install_to PREFIX=/usr LIBDIR=/usr/lib/x86 DESTDIR="$staged"
-check "everything is there and nothing else" everything_is_staged
+check "everything is there and nothing else" has_everything "$staged" /usr/include /usr/lib/x86 /usr/bin /usr/share/man
 check "modes are 644 and 755 whatever the umask is" modes
 check "no path of the build is in it" no_path_of_the_stage
 check "make install into a PREFIX" install_to PREFIX="$prefix"
-check "everything is there and nothing else" everything_is_in_the_prefix
-check "LIBDIR, INCLUDEDIR and MANDIR" directories_are_taken_as_given
+check "everything is there and nothing else" has_everything "$prefix" /include /lib /bin /share/man
+check "LIBDIR, INCLUDEDIR, BINDIR and MANDIR" directories_are_taken_as_given
 check "pkg-config reads ic_listener.pc" pc_file
-for program in program.c program.cc
-do
-	case $program in *.c) compiler=${CC:-cc} ;; *) compiler=${CXX:-c++} ;; esac
-	command -v "$compiler" >/dev/null || {
-		skip "$program" "$compiler is missing: apt-get install g++"
-		continue
-	}
-	check "$program with the shared library" shared_program "$compiler" $program
-	check "$program with the static library" static_program "$compiler" $program
-done
+check "a program with the shared library" shared_program
+check "a program with the static library" static_program
 install_to PREFIX="$work/only-static" >/dev/null
 rm -f "$work"/only-static/lib/*.so*
-check "program.c where the static library stands alone" static_program_of_a_static_installation "${CC:-cc}" program.c
-for option in -static -static-pie
-do
-	check "program.c with $option" fully_static_program $option
-done
+check "a program where the static library stands alone" program_of_a_static_installation
+check "a program with -static-pie" program_of_a_static_installation -static-pie
 for linker in bfd gold lld mold
 do
 	if command -v "ld.$linker" >/dev/null
@@ -528,8 +458,9 @@ else
 	skip "a program by clang" "clang is missing: apt-get install clang"
 fi
 check "the command lines of README.md" lines_of_the_readme
+check_with cmake "a project of CMake" cmake_project
+check_with meson "a project of Meson" meson_project
 check "the static library needs libc and the unwinder" needs_libc_and_the_unwinder
-check "arithmetic is libm's and libgcc's, bit for bit" arithmetic_is_the_system_s
 check "the shared library exports the API and nothing else" shared_exports_the_api
 check_with abidiff:abigail-tools "the shared library has the symbols of version 0.1.0" \
 	symbols_are_those_of_0_1
@@ -550,7 +481,6 @@ check "no struct has holes in 32-bit programs" no_holes abi32.txt
 check "the shared library has its SONAME and links" shared_names_itself
 check "the shared library is hardened" shared_is_hardened
 check "the static library defines the API and nothing else" static_defines_the_api
-check "a program can link a second library of Rust" second_rust_library
 check "an extension that links it exports nothing of it" exports_nothing "$prefix/lib/$library.a"
 check "the example in setup_listener(3)" example setup_listener.3
 check "the example in ic_listener_open_tcp(3)" example ic_listener_open_tcp.3
@@ -570,9 +500,7 @@ fi
 check "a stripped program grows by 420 KiB at most" size_of_a_program
 echo "# a stripped program grows by $(cat "$work/added") KiB"
 check "a PREFIX with a space in it" prefix_with_a_space
-check "a relative PREFIX is refused" is_refused PREFIX=relative
-check "a relative LIBDIR is refused" is_refused PREFIX="$work/absolute" LIBDIR=relative
-check "a relative DESTDIR is refused" is_refused DESTDIR=relative
+check "a relative PREFIX, LIBDIR or DESTDIR is refused" relative_directories_are_refused
 check "ldconfig runs for the system's directories only" linker_cache
 check "without rights, make install says what to do" without_rights
 check "two installations are the same bytes" twice_the_same

@@ -10,36 +10,32 @@
  * on, where the kernel has it (Linux 5.7).
  *
  * Prints one line of TAP for each fact: its name, what we expect and what the
- * kernel answered. The library is not called. check-kernels links this
- * statically. src/strategy.rs and src/connection.rs rest on the facts.
+ * kernel answered. The library is not called. src/strategy.rs and
+ * src/connection.rs rest on the facts.
  */
 #define _GNU_SOURCE
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "child.h"
+#include "crowded.h"
 #include "netns.h"
-#include "sockets.h"
-#include "support.h"
 
 #define PORT 40000				/* what is asked about; even, see parity */
 #define SERVER_PORT 50000		/* the other end of outgoing connections */
 #define CLIENT_PORT 51000		/* the other end of accepted ones, and up */
 #define NEXT_SERVER_PORT 52000	/* another destination */
 
+#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
 /* What the kernel answers; shared by the child that asks and its parent. */
 #define SEEN_SIZE 64
@@ -47,123 +43,92 @@ static char *seen;
 
 #define see(...) snprintf(seen, SEEN_SIZE, __VA_ARGS__)
 
+/* Which of several things the question is about. */
+static int	with;
+
 /*
  * Sockets
  */
 
-static struct sockaddr_in6
-in6_address(struct in6_addr host, int port)
-{
-	return (struct sockaddr_in6) {
-		.sin6_family = AF_INET6,
-		.sin6_port = htons(port),
-		.sin6_addr = host,
-	};
-}
-
 static void
 allow_reuse(int fd)
 {
-	int			on = 1;
-
-	require(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0,
-			"setsockopt: %s", strerror(errno));
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 }
 
 static int
-unbound_socket(int type, bool reuse)
+unbound(bool reuse)
 {
-	int			fd = socket(AF_INET6, type, 0);
+	int			fd = stream_socket("::");
 
-	require(fd >= 0, "socket: %s", strerror(errno));
-	if (reuse)
-		allow_reuse(fd);
-	return fd;
-}
-
-/* 0, or the errno. */
-static int
-bind_to(int fd, int port)
-{
-	struct sockaddr_in6 address = in6_address(in6addr_any, port);
-
-	return bind(fd, (struct sockaddr *) &address, sizeof(address)) == 0 ? 0 : errno;
-}
-
-static int
-listen_on(int fd)
-{
-	return listen(fd, 8) == 0 ? 0 : errno;
-}
-
-static int
-require_neighbour(Neighbour neighbour, int port)
-{
-	int			fd = open_neighbour(&neighbour, port);
-
-	require(fd >= 0, "%s port %d: %s", neighbour.address, port, strerror(errno));
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, reuse);
 	return fd;
 }
 
 static int
 bound(bool reuse, int port)
 {
-	return require_neighbour((Neighbour) {
-		.address = "::",
-		.reuse_address = reuse,
-	}, port);
+	int			fd = unbound(reuse);
+
+	expect_equal(plain_bind(fd, "::", port), 0);
+	return fd;
 }
 
 static int
 listener(bool reuse, int port)
 {
-	return require_neighbour((Neighbour) {
-		.address = "::",
-		.reuse_address = reuse,
-		.listens = true,
-	}, port);
+	int			fd = bound(reuse, port);
+
+	expect(listen(fd, 64) == 0);
+	return fd;
 }
 
-static const char *
-answer_to(int error)
+static int
+errno_of_listen(int fd)
 {
-	return error == 0 ? "ok" : error == EADDRINUSE ? "no" : strerror(error);
+	return listen(fd, 8) == 0 ? 0 : errno;
 }
 
 /* Without a port, connect() has another errno than bind(). */
 static const char *
-answer_to_connect(int error)
+answer_to(int error)
 {
-	return error == EADDRNOTAVAIL ? "no" : answer_to(error);
+	return error == 0 ? "ok" :
+		error == EADDRINUSE || error == EADDRNOTAVAIL ? "no" : strerror(error);
+}
+
+/* What a socket gets that asks for the port. */
+static const char *
+ask_for_port(bool reuse, int port)
+{
+	return answer_to(plain_bind(unbound(reuse), "::", port));
 }
 
 /* 0, or the errno. From a port, unless it is 0. */
 static int
 connect_from(int from, int to)
 {
-	int			fd = unbound_socket(SOCK_STREAM, true);
-	struct sockaddr_in6 address = in6_address(in6addr_loopback, to);
-	int			error = from != 0 ? bind_to(fd, from) : 0;
+	int			fd = unbound(true);
+	int			error = from != 0 ? plain_bind(fd, "::", from) : 0;
 
-	if (error == 0 &&
-		connect(fd, (struct sockaddr *) &address, sizeof(address)) != 0)
-		error = errno;
-	return error;
+	return error != 0 ? error : plain_connect(fd, "::1", to);
 }
 
-/* What a neighbour gets that asks for the port. */
-static const char *
-answer_to_neighbour(Neighbour neighbour, int port)
+static void
+require_neighbour(Neighbour neighbour, int port)
 {
-	return answer_to(open_neighbour(&neighbour, port) >= 0 ? 0 : errno);
+	require(open_neighbour(&neighbour, port) >= 0, "%s port %d: %s",
+			neighbour.address, port, strerror(errno));
 }
-
-#define SHARING ((Neighbour) {.address = "::", .reuse_address = true})
-#define EXCLUSIVE ((Neighbour) {.address = "::"})
 
 /*
  * Who holds the port
  */
+
+typedef enum HolderKind
+{
+	NOTHING, BOUND, LISTENER, OUTGOING, ACCEPTED, OUTGOING_TIME_WAIT, ACCEPTED_TIME_WAIT
+} HolderKind;
 
 /* When a holder of the port sets SO_REUSEADDR. */
 typedef enum Reuse
@@ -172,14 +137,6 @@ typedef enum Reuse
 	AT_ONCE,
 	LATE,						/* after connect(), or after listen() */
 } Reuse;
-
-typedef struct Holder
-{
-	const char *name;
-	void		(*hold) (const struct Holder *holder);
-	Reuse		reuse;
-	Neighbour	neighbour;		/* for hold_with_socket() */
-} Holder;
 
 /* Two ends of a connection, one of them on PORT. */
 typedef struct Connection
@@ -196,10 +153,9 @@ outgoing_connection(Reuse reuse)
 
 	/* Without bind(), as databases connect: the range decides on the port. */
 	set_port_range(PORT, PORT);
-	connection.ours = unbound_socket(SOCK_STREAM, reuse == AT_ONCE);
+	connection.ours = unbound(reuse == AT_ONCE);
 	connect_to(connection.ours, "::1", SERVER_PORT);
-	require(local_port(connection.ours) == PORT, "connected from port %d",
-			local_port(connection.ours));
+	expect_equal(local_port(connection.ours), PORT);
 	if (reuse == LATE)
 		allow_reuse(connection.ours);
 	connection.theirs = accept_from(server);
@@ -216,26 +172,23 @@ accepted_connection(Reuse reuse)
 	if (reuse == LATE)
 		allow_reuse(server);
 	set_port_range(CLIENT_PORT, CLIENT_PORT + 9);
-	connection.theirs = unbound_socket(SOCK_STREAM, false);
+	connection.theirs = unbound(false);
 	connect_to(connection.theirs, "::1", PORT);
 	connection.ours = accept_from(server);
 	close(server);
 	return connection;
 }
 
+/* The end that closes first keeps the port. */
 static void
 close_into_time_wait(Connection connection)
 {
-	char		byte;
-
-	/* The end that closes first keeps the port. */
 	close(connection.ours);
-	require(read(connection.theirs, &byte, 1) == 0, "no end of file");
+	wait_for_end(connection.theirs);
 	close(connection.theirs);
 
 	/* The last packets may be a soft interrupt away. */
-	for (int milliseconds = 0; ports_in_time_wait(PORT, PORT) == 0;
-		 milliseconds++)
+	for (int milliseconds = 0; ports_in_time_wait(PORT, PORT) == 0; milliseconds++)
 	{
 		require(milliseconds < 5000, "port %d not in TIME_WAIT", PORT);
 		usleep(1000);
@@ -243,42 +196,35 @@ close_into_time_wait(Connection connection)
 }
 
 static void
-hold_nothing(const Holder *holder)
+hold_port(HolderKind kind, Reuse reuse, const char *address)
 {
-	(void) holder;
-}
+	Neighbour	neighbour = {address, .reuse_address = reuse == AT_ONCE, .listens = kind == LISTENER};
+	int			fd;
 
-static void
-hold_in_time_wait_outgoing(const Holder *holder)
-{
-	close_into_time_wait(outgoing_connection(holder->reuse));
-}
-
-static void
-hold_in_time_wait_accepted(const Holder *holder)
-{
-	close_into_time_wait(accepted_connection(holder->reuse));
-}
-
-static void
-hold_outgoing(const Holder *holder)
-{
-	outgoing_connection(holder->reuse);
-}
-
-static void
-hold_accepted(const Holder *holder)
-{
-	accepted_connection(holder->reuse);
-}
-
-static void
-hold_with_socket(const Holder *holder)
-{
-	int			fd = require_neighbour(holder->neighbour, PORT);
-
-	if (holder->reuse == LATE)
-		allow_reuse(fd);
+	switch (kind)
+	{
+		case NOTHING:
+			break;
+		case BOUND:
+		case LISTENER:
+			fd = open_neighbour(&neighbour, PORT);
+			expect(fd >= 0);
+			if (reuse == LATE)
+				allow_reuse(fd);
+			break;
+		case OUTGOING:
+			outgoing_connection(reuse);
+			break;
+		case ACCEPTED:
+			accepted_connection(reuse);
+			break;
+		case OUTGOING_TIME_WAIT:
+			close_into_time_wait(outgoing_connection(reuse));
+			break;
+		case ACCEPTED_TIME_WAIT:
+			close_into_time_wait(accepted_connection(reuse));
+			break;
+	}
 }
 
 /*
@@ -287,13 +233,7 @@ hold_with_socket(const Holder *holder)
 
 typedef enum Attempt
 {
-	PICK,						/* bind(0) */
-	PICK_SHARED,				/* SO_REUSEADDR, bind(0) */
-	NAME,						/* bind(port) */
-	NAME_SHARED,				/* SO_REUSEADDR, bind(port), listen() */
-	CONNECT,					/* SO_REUSEADDR, connect(), elsewhere */
-	CONNECT_NAMED,				/* SO_REUSEADDR, bind(port), connect() */
-	ATTEMPTS
+	PICK, PICK_SHARED, NAME, NAME_SHARED, CONNECT, CONNECT_NAMED, ATTEMPTS
 } Attempt;
 
 static const char *const attempts[ATTEMPTS] = {
@@ -305,14 +245,8 @@ static const char *const attempts[ATTEMPTS] = {
 	[CONNECT_NAMED] = "SO_REUSEADDR, bind(port), connect() to another destination",
 };
 
-/* A row of the table: what the attempts get, with ip_autobind_reuse off. */
-typedef struct Row
-{
-	Holder		holder;
-	const char *expected[ATTEMPTS];
-	const char *shared_with_autobind_reuse; /* NULL: the same */
-} Row;
-
+/* What the attempts get. */
+#define ANYBODY {"ok", "ok", "ok", "ok", "ok", "ok"}
 #define NOBODY_ELSE {"no", "no", "no", "no", "no", "no"}
 #define WHO_NAMES_AND_SHARES {"no", "no", "no", "ok", "no", "ok"}
 
@@ -320,148 +254,112 @@ typedef struct Row
 #define WHO_CONNECTS {"no", "no", "no", "no", "ok", "no"}
 #define WHO_CONNECTS_OR_SHARES {"no", "no", "no", "ok", "ok", "ok"}
 
-static const Row rows[] =
+static const struct Row
 {
-	{{"nothing", hold_nothing, NEVER, {0}},
-	{"ok", "ok", "ok", "ok", "ok", "ok"}, NULL},
+	const char *name;
+	HolderKind	kind;
+	Reuse		reuse;
+	const char *address;
+	const char *expected[ATTEMPTS];
+}			rows[] =
+{
+	{"nothing", NOTHING, NEVER, "::", ANYBODY},
 
-	{{"TIME_WAIT of an outgoing connection with SO_REUSEADDR",
-			hold_in_time_wait_outgoing, AT_ONCE, {0}},
-	WHO_CONNECTS_OR_SHARES, "ok"},
-	{{"TIME_WAIT of an accepted connection, listener with SO_REUSEADDR",
-			hold_in_time_wait_accepted, AT_ONCE, {0}},
-	WHO_NAMES_AND_SHARES, "ok"},
-	{{"TIME_WAIT of an accepted connection, SO_REUSEADDR set after listen()",
-			hold_in_time_wait_accepted, LATE, {0}},
-	WHO_NAMES_AND_SHARES, "ok"},
-	{{"TIME_WAIT of an outgoing connection without SO_REUSEADDR",
-			hold_in_time_wait_outgoing, NEVER, {0}},
-	WHO_CONNECTS, NULL},
-	{{"TIME_WAIT of an accepted connection without SO_REUSEADDR",
-			hold_in_time_wait_accepted, NEVER, {0}},
-	NOBODY_ELSE, NULL},
+	{"TIME_WAIT of an outgoing connection with SO_REUSEADDR",
+	OUTGOING_TIME_WAIT, AT_ONCE, "::", WHO_CONNECTS_OR_SHARES},
+	{"TIME_WAIT of an accepted connection, listener with SO_REUSEADDR",
+	ACCEPTED_TIME_WAIT, AT_ONCE, "::", WHO_NAMES_AND_SHARES},
+	{"TIME_WAIT of an accepted connection, SO_REUSEADDR set after listen()",
+	ACCEPTED_TIME_WAIT, LATE, "::", WHO_NAMES_AND_SHARES},
+	{"TIME_WAIT of an outgoing connection without SO_REUSEADDR",
+	OUTGOING_TIME_WAIT, NEVER, "::", WHO_CONNECTS},
+	{"TIME_WAIT of an accepted connection without SO_REUSEADDR",
+	ACCEPTED_TIME_WAIT, NEVER, "::", NOBODY_ELSE},
 
-	{{"bound, not listening, with SO_REUSEADDR",
-			hold_with_socket, AT_ONCE, {.address = "::", .reuse_address = true}},
-	WHO_NAMES_AND_SHARES, "ok"},
-	{{"bound, not listening, without SO_REUSEADDR",
-			hold_with_socket, NEVER, {.address = "::"}},
-	NOBODY_ELSE, NULL},
+	{"bound, not listening, with SO_REUSEADDR", BOUND, AT_ONCE, "::", WHO_NAMES_AND_SHARES},
+	{"bound, not listening, without SO_REUSEADDR", BOUND, NEVER, "::", NOBODY_ELSE},
 
-	{{"outgoing connection, SO_REUSEADDR set before connect()",
-			hold_outgoing, AT_ONCE, {0}},
-	WHO_CONNECTS_OR_SHARES, "ok"},
-	{{"outgoing connection, SO_REUSEADDR set after connect()",
-			hold_outgoing, LATE, {0}},
-	WHO_CONNECTS_OR_SHARES, "ok"},
-	{{"outgoing connection without SO_REUSEADDR", hold_outgoing, NEVER, {0}},
-	WHO_CONNECTS, NULL},
-	{{"accepted connection with SO_REUSEADDR, listener closed",
-			hold_accepted, AT_ONCE, {0}},
-	WHO_NAMES_AND_SHARES, "ok"},
-	{{"accepted connection without SO_REUSEADDR, listener closed",
-			hold_accepted, NEVER, {0}},
-	NOBODY_ELSE, NULL},
+	{"outgoing connection, SO_REUSEADDR set before connect()",
+	OUTGOING, AT_ONCE, "::", WHO_CONNECTS_OR_SHARES},
+	{"outgoing connection, SO_REUSEADDR set after connect()",
+	OUTGOING, LATE, "::", WHO_CONNECTS_OR_SHARES},
+	{"outgoing connection without SO_REUSEADDR", OUTGOING, NEVER, "::", WHO_CONNECTS},
+	{"accepted connection with SO_REUSEADDR, listener closed",
+	ACCEPTED, AT_ONCE, "::", WHO_NAMES_AND_SHARES},
+	{"accepted connection without SO_REUSEADDR, listener closed",
+	ACCEPTED, NEVER, "::", NOBODY_ELSE},
 
-	{{"listener on [::] with SO_REUSEADDR", hold_with_socket, AT_ONCE,
-		{.address = "::", .reuse_address = true, .listens = true}},
-	NOBODY_ELSE, NULL},
-	{{"listener on [::], SO_REUSEADDR set after listen()",
-			hold_with_socket, LATE, {.address = "::", .listens = true}},
-	NOBODY_ELSE, NULL},
-	{{"listener on [::] without SO_REUSEADDR", hold_with_socket, NEVER,
-		{.address = "::", .listens = true}},
-	NOBODY_ELSE, NULL},
-	{{"listener on 0.0.0.0 with SO_REUSEADDR", hold_with_socket, AT_ONCE,
-		{.address = "0.0.0.0", .reuse_address = true, .listens = true}},
-	NOBODY_ELSE, NULL},
-	{{"listener on 127.0.0.1 with SO_REUSEADDR", hold_with_socket, AT_ONCE,
-		{.address = "127.0.0.1", .reuse_address = true, .listens = true}},
-	NOBODY_ELSE, NULL},
-	{{"listener on [::1] with SO_REUSEADDR", hold_with_socket, AT_ONCE,
-		{.address = "::1", .reuse_address = true, .listens = true}},
-	NOBODY_ELSE, NULL},
+	{"listener on [::] with SO_REUSEADDR", LISTENER, AT_ONCE, "::", NOBODY_ELSE},
+	{"listener on [::], SO_REUSEADDR set after listen()", LISTENER, LATE, "::", NOBODY_ELSE},
+	{"listener on [::] without SO_REUSEADDR", LISTENER, NEVER, "::", NOBODY_ELSE},
+	{"listener on 0.0.0.0 with SO_REUSEADDR", LISTENER, AT_ONCE, "0.0.0.0", NOBODY_ELSE},
+	{"listener on 127.0.0.1 with SO_REUSEADDR", LISTENER, AT_ONCE, "127.0.0.1", NOBODY_ELSE},
+	{"listener on [::1] with SO_REUSEADDR", LISTENER, AT_ONCE, "::1", NOBODY_ELSE},
 };
 
 static void
-ask_cell(const Holder *holder, Attempt attempt)
+ask_cell(const struct Row *row, Attempt attempt)
 {
-	bool		shared = attempt == PICK_SHARED || attempt == NAME_SHARED;
-	bool		named = attempt == NAME || attempt == NAME_SHARED;
-	Neighbour	neighbour = shared ? SHARING : EXCLUSIVE;
 	int			fd;
+	int			error;
 
-	holder->hold(holder);
+	hold_port(row->kind, row->reuse, row->address);
+	if (attempt == CONNECT || attempt == CONNECT_NAMED)
+		listener(true, NEXT_SERVER_PORT);
+	set_port_range(PORT, PORT);
 	if (attempt == CONNECT || attempt == CONNECT_NAMED)
 	{
-		listener(true, NEXT_SERVER_PORT);
-		set_port_range(PORT, PORT);
-		see("%s", answer_to_connect(connect_from(attempt == CONNECT ? 0 : PORT,
-												 NEXT_SERVER_PORT)));
+		see("%s", answer_to(connect_from(attempt == CONNECT ? 0 : PORT,
+										 NEXT_SERVER_PORT)));
 		return;
 	}
-	set_port_range(PORT, PORT);
-	fd = open_neighbour(&neighbour, named ? PORT : 0);
-	see("%s", answer_to(fd >= 0 ? 0 : errno));
-	if (fd >= 0 && local_port(fd) != PORT)
+	fd = unbound(attempt == PICK_SHARED || attempt == NAME_SHARED);
+	error = plain_bind(fd, "::", attempt == NAME || attempt == NAME_SHARED ? PORT : 0);
+	see("%s", answer_to(error));
+	if (error == 0 && local_port(fd) != PORT)
 		see("port %d", local_port(fd));
-	else if (fd >= 0 && attempt == NAME_SHARED && listen_on(fd) != 0)
+	else if (error == 0 && attempt == NAME_SHARED && errno_of_listen(fd) != 0)
 		see("lost in listen()");
 }
 
 /*
- * Also measured
+ * Sharing a port, and listening on it
  */
 
 static void
 ask_exclusive_is_alone(void)
 {
 	int			ours = bound(false, PORT);
-	const char *others = answer_to_neighbour(SHARING, PORT);
+	const char *others = ask_for_port(true, PORT);
 
-	see("others %s, listen() %s", others, answer_to(listen_on(ours)));
+	see("others %s, listen() %s", others, answer_to(errno_of_listen(ours)));
 }
 
 static void
 ask_shared_before_listen(void)
 {
 	allow_reuse(bound(false, PORT));
-	see("others %s", answer_to_neighbour(SHARING, PORT));
-}
-
-static void
-ask_flag_is_inherited(void)
-{
-	see("%d", socket_option(accepted_connection(LATE).ours, SOL_SOCKET,
-							SO_REUSEADDR));
+	see("others %s", ask_for_port(true, PORT));
 }
 
 static void
 ask_flag_of_earlier_connection(void)
 {
 	int			server = listener(false, PORT);
-	int			client = unbound_socket(SOCK_STREAM, false);
 
-	connect_to(client, "::1", PORT);
+	connect_to(unbound(false), "::1", PORT);
 	allow_reuse(server);
 	see("%d", socket_option(accept_from(server), SOL_SOCKET, SO_REUSEADDR));
 }
 
 static void
-ask_overlapping_addresses(void)
+ask_after_refused_bind(void)
 {
-	static const char *const hosts[] = {"::", "0.0.0.0", "127.0.0.1", "::1"};
-	char		all[SEEN_SIZE] = "";
+	int			fd = unbound(false);
 
-	allow_reuse(listener(false, PORT));
-	for (size_t i = 0; i < sizeof(hosts) / sizeof(*hosts); i++)
-	{
-		Neighbour	neighbour = {.address = hosts[i], .reuse_address = true};
-
-		snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s",
-				 i > 0 ? " " : "", answer_to_neighbour(neighbour, PORT));
-	}
-	see("%s", all);
+	listener(false, PORT);
+	expect_equal(plain_bind(fd, "::", PORT), EADDRINUSE);
+	see("%s", answer_to(plain_bind(fd, "::", PORT + 1)));
 }
 
 static void
@@ -469,32 +367,17 @@ ask_second_listen(void)
 {
 	int			first = bound(true, PORT);
 	int			second = bound(true, PORT);
-	const char *first_answer = answer_to(listen_on(first));
+	const char *answer;
 
-	see("first %s, second %s", first_answer, answer_to(listen_on(second)));
+	expect_equal(errno_of_listen(first), 0);
+	answer = answer_to(errno_of_listen(second));
+	see("%s, port %d, bind(): %s", answer, local_port(second),
+		answer_to(plain_bind(second, "::", PORT + 1)));
 }
 
-static void
-ask_after_refused_bind(void)
-{
-	int			fd = unbound_socket(SOCK_STREAM, false);
-
-	listener(false, PORT);
-	require(bind_to(fd, PORT) == EADDRINUSE, "bind() was not refused");
-	see("%s", answer_to(bind_to(fd, PORT + 1)));
-}
-
-static void
-ask_after_refused_listen(void)
-{
-	int			first = bound(true, PORT);
-	int			second = bound(true, PORT);
-
-	require(listen_on(first) == 0, "listen: %s", strerror(errno));
-	require(listen_on(second) == EADDRINUSE, "listen() was not refused");
-	see("port %d, bind(): %s", local_port(second),
-		answer_to(bind_to(second, PORT + 1)));
-}
+/*
+ * Reserved ports, and the order of a search
+ */
 
 static void
 ask_reserved_ports(void)
@@ -503,9 +386,8 @@ ask_reserved_ports(void)
 
 	set_port_range(PORT, PORT);
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "%d", PORT);
-	picked = answer_to_neighbour(EXCLUSIVE, 0);
-	see("bind(0) %s, bind(port) %s", picked,
-		answer_to_neighbour(EXCLUSIVE, PORT));
+	picked = ask_for_port(false, 0);
+	see("bind(0) %s, bind(port) %s", picked, ask_for_port(false, PORT));
 }
 
 /* Reading a list that does not fit, as src/port_range.rs does. */
@@ -513,17 +395,16 @@ static void
 ask_long_reserved_list(void)
 {
 	static char list[500 * 6];
-	char		text[2048];
+	char		text[512];
 	size_t		length = 0;
 	ssize_t		got;
 	int			fd;
 
 	for (int port = 30000; port < 31000; port += 2)
-		length += snprintf(list + length, sizeof(list) - length, "%s%d",
-						   length > 0 ? "," : "", port);
+		length += sprintf(list + length, "%d,", port);
+	list[length - 1] = '\0';
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "%s", list);
 	fd = open("/proc/sys/net/ipv4/ip_local_reserved_ports", O_RDONLY);
-	require(fd >= 0, "open: %s", strerror(errno));
 	got = read(fd, text, sizeof(text));
 	require(got > 0, "read: %s", strerror(errno));
 	see("%s newline, then %s", text[got - 1] == '\n' ? "a" : "no",
@@ -534,176 +415,98 @@ ask_long_reserved_list(void)
 #define RANGE 16
 #define TAKEN (RANGE / 2)
 
-static int
-offset_of(int fd)
+typedef enum Favoured
 {
-	int			offset = local_port(fd) - PORT;
-
-	require(0 <= offset && offset < RANGE, "port %d", local_port(fd));
-	return offset;
-}
+	ODD_IN_BIND, EVEN_IN_CONNECT, LOWER_HALF
+} Favoured;
 
 static void
-ask_parity_of_bind(void)
+ask_order(void)
 {
-	int			odd = 0;
-
-	set_port_range(PORT, PORT + RANGE - 1);
-	for (int i = 0; i < TAKEN; i++)
-		odd += offset_of(bound(false, 0)) % 2;
-	see("%d of %d", odd, TAKEN);
-}
-
-static void
-ask_parity_of_connect(void)
-{
-	int			even = 0;
+	int			count = 0;
 
 	listener(true, SERVER_PORT);
 	set_port_range(PORT, PORT + RANGE - 1);
 	for (int i = 0; i < TAKEN; i++)
 	{
-		int			fd = unbound_socket(SOCK_STREAM, false);
+		int			fd = unbound(with == LOWER_HALF);
+		int			offset;
 
-		connect_to(fd, "::1", SERVER_PORT);
-		even += offset_of(fd) % 2 == 0;
+		if (with == EVEN_IN_CONNECT)
+			connect_to(fd, "::1", SERVER_PORT);
+		else
+			expect_equal(plain_bind(fd, "::", 0), 0);
+		offset = local_port(fd) - PORT;
+		require(0 <= offset && offset < RANGE, "port %d", local_port(fd));
+		count += with == LOWER_HALF ? offset < RANGE / 2 :
+			offset % 2 == (with == ODD_IN_BIND);
 	}
-	see("%d of %d", even, TAKEN);
+	see("%d of %d", count, TAKEN);
 }
 
-static void
-ask_lower_half(void)
-{
-	int			lower = 0;
-
-	set_port_range(PORT, PORT + RANGE - 1);
-	for (int i = 0; i < TAKEN; i++)
-		lower += offset_of(bound(true, 0)) < RANGE / 2;
-	see("%d of %d", lower, TAKEN);
-}
-
-static void
-ask_bindv6only(void)
-{
-	set_bindv6only(true);
-	see("%d", socket_option(socket(AF_INET6, SOCK_STREAM, 0), IPPROTO_IPV6,
-							IPV6_V6ONLY));
-}
+/*
+ * IPv6 and UDP
+ */
 
 /* An IPv4 socket on the port of an IPv6 wildcard listener. */
 static void
-see_ipv4_beside_ipv6(bool only_v6)
-{
-	require_neighbour((Neighbour) {.address = "::", .reuse_address = true,
-								   .only_v6 = only_v6, .listens = true}, PORT);
-	see("%s", answer_to_neighbour((Neighbour) {"0.0.0.0",
-								  .reuse_address = true}, PORT));
-}
-
-static void
 ask_ipv4_beside_ipv6(void)
 {
-	see_ipv4_beside_ipv6(false);
+	int			fd = stream_socket("0.0.0.0");
+
+	require_neighbour((Neighbour) {"::", .reuse_address = true, .only_v6 = with,
+					  .listens = true}, PORT);
+	allow_reuse(fd);
+	see("%s", answer_to(plain_bind(fd, "0.0.0.0", PORT)));
 }
 
 static void
-ask_ipv4_beside_ipv6_only(void)
+ask_bound_address_only_v6(void)
 {
-	see_ipv4_beside_ipv6(true);
+	int			fd = unbound(false);
+	int			before = socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+
+	expect_equal(plain_bind(fd, "::1", PORT), 0);
+	see("%d, then %d", before, socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY));
+}
+
+static int
+udp_socket(bool reuse)
+{
+	int			fd = socket(AF_INET6, SOCK_DGRAM, 0);
+
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, reuse);
+	return fd;
 }
 
 /* What bind(0) gets while PORT is another UDP socket's. */
 static void
-see_udp_pick(bool reuse)
-{
-	set_port_range(PORT, PORT);
-	require(bind_to(unbound_socket(SOCK_DGRAM, true), PORT) == 0, "bind");
-	see("%s", answer_to(bind_to(unbound_socket(SOCK_DGRAM, reuse), 0)));
-}
-
-static void
 ask_udp_pick(void)
 {
-	see_udp_pick(false);
-}
-
-static void
-ask_udp_pick_shared(void)
-{
-	see_udp_pick(true);
-}
-
-static int
-datagrams_at(int fd)
-{
-	char		byte;
-	int			count = 0;
-
-	while (recv(fd, &byte, 1, MSG_DONTWAIT) == 1)
-		count++;
-	return count;
-}
-
-static void
-ask_udp_receivers(void)
-{
-	int			receivers[2];
-	int			sender = unbound_socket(SOCK_DGRAM, false);
-	int			first;
-	int			second;
-
-	for (int i = 0; i < 2; i++)
-	{
-		receivers[i] = unbound_socket(SOCK_DGRAM, true);
-		require(bind_to(receivers[i], PORT) == 0, "bind");
-	}
-	connect_to(sender, "::1", PORT);
-	for (int i = 0; i < 8; i++)
-		require(send(sender, "x", 1, 0) == 1, "send: %s", strerror(errno));
-	first = datagrams_at(receivers[0]);
-	second = datagrams_at(receivers[1]);
-	require(first + second == 8, "%d and %d of 8 arrived", first, second);
-	see("%s", first == 0 || second == 0 ? "one of them" : "both");
+	set_port_range(PORT, PORT);
+	expect_equal(plain_bind(udp_socket(true), "::", PORT), 0);
+	see("%s", answer_to(plain_bind(udp_socket(with), "::", 0)));
 }
 
 /*
  * The connecting side
  */
 
-/* Each of the ports in TIME_WAIT, as a listener leaves it. */
-static void
-leave_range_in_time_wait(void)
-{
-	for (int port = PORT; port < PORT + RANGE; port++)
-	{
-		int			server = listener(true, port);
-
-		leave_time_wait(server, "::1");
-		close(server);
-	}
-	set_port_range(PORT, PORT + RANGE - 1);
-}
-
 static void
 ask_named_ports_serve_each_destination(void)
 {
+	static const int servers[] = {SERVER_PORT, NEXT_SERVER_PORT};
 	int			made[2] = {0, 0};
 	int			picked = 0;
 
-	leave_range_in_time_wait();
-	listener(true, SERVER_PORT);
-	listener(true, NEXT_SERVER_PORT);
+	crowd(PORT, PORT + RANGE - 1);
 	for (int i = 0; i < 2; i++)
 	{
-		int			server_port = i == 0 ? SERVER_PORT : NEXT_SERVER_PORT;
-
+		listener(true, servers[i]);
 		for (int port = PORT; port < PORT + RANGE; port++)
 		{
-			/* Eight fit into the backlog; none is accepted. */
-			if ((port - PORT) % 8 == 0 && port > PORT)
-				server_port += 1, listener(true, server_port);
-			picked += connect_from(0, server_port) == 0;
-			made[i] += connect_from(port, server_port) == 0;
+			picked += connect_from(0, servers[i]) == 0;
+			made[i] += connect_from(port, servers[i]) == 0;
 		}
 	}
 	see("connect() %d, named %d and %d", picked, made[0], made[1]);
@@ -712,95 +515,64 @@ ask_named_ports_serve_each_destination(void)
 static void
 ask_named_to_the_same_destination(void)
 {
-	int			fd = unbound_socket(SOCK_STREAM, true);
-	struct sockaddr_in6 address = in6_address(in6addr_loopback, SERVER_PORT);
+	int			fd = unbound(true);
 	const char *answer;
 
 	listener(true, SERVER_PORT);
-	require(connect_from(PORT, SERVER_PORT) == 0, "connect: %s",
-			strerror(errno));
-	require(bind_to(fd, PORT) == 0, "bind: %s", strerror(errno));
-	answer = answer_to_connect(connect(fd, (struct sockaddr *) &address,
-									   sizeof(address)) == 0 ? 0 : errno);
-	see("%s, then bind(): %s", answer, answer_to(bind_to(fd, PORT + 1)));
+	expect_equal(connect_from(PORT, SERVER_PORT), 0);
+	expect_equal(plain_bind(fd, "::", PORT), 0);
+	answer = answer_to(plain_connect(fd, "::1", SERVER_PORT));
+	see("%s, then bind(): %s", answer, answer_to(plain_bind(fd, "::", PORT + 1)));
 }
 
 /* What becomes of a port that was named for a connection. */
 static void
 ask_connect_after_named(void)
 {
+	const char *picked;
+
 	listener(true, SERVER_PORT);
 	listener(true, NEXT_SERVER_PORT);
 	set_port_range(PORT, PORT);
-	require(connect_from(PORT, SERVER_PORT) == 0, "connect: %s",
-			strerror(errno));
-	see("connect() %s, named %s",
-		answer_to_connect(connect_from(0, NEXT_SERVER_PORT)),
-		answer_to_connect(connect_from(PORT, NEXT_SERVER_PORT)));
+	expect_equal(connect_from(PORT, SERVER_PORT), 0);
+	picked = answer_to(connect_from(0, NEXT_SERVER_PORT));
+	see("connect() %s, named %s", picked, answer_to(connect_from(PORT, NEXT_SERVER_PORT)));
 }
 
 /* tcp_tw_reuse is a matter of connect()'s own search. */
-static void
-see_own_time_wait(int reuse, int timestamps, bool named)
+typedef enum TimeWait
 {
-	set_sysctl("net.ipv4.tcp_tw_reuse", "%d", reuse);
-	set_sysctl("net.ipv4.tcp_timestamps", "%d", timestamps);
-	close_into_time_wait(outgoing_connection(AT_ONCE));
-	set_port_range(PORT, PORT);
-
-	/* A second must pass, and the clocks tick in seconds. */
-	if (reuse != 0)
-		usleep(2100 * 1000);
-	see("%s", answer_to_connect(connect_from(named ? PORT : 0, SERVER_PORT)));
-}
+	PICKED, NAMED, NAMED_WITHOUT_TIMESTAMPS
+} TimeWait;
 
 static void
 ask_own_time_wait(void)
 {
-	see_own_time_wait(0, 1, false);
-}
-
-static void
-ask_own_time_wait_later(void)
-{
-	see_own_time_wait(1, 1, false);
-}
-
-static void
-ask_own_time_wait_named(void)
-{
-	see_own_time_wait(0, 1, true);
-}
-
-static void
-ask_own_time_wait_named_without_timestamps(void)
-{
-	see_own_time_wait(0, 0, true);
+	set_sysctl("net.ipv4.tcp_tw_reuse", "0");
+	set_sysctl("net.ipv4.tcp_timestamps", "%d", with != NAMED_WITHOUT_TIMESTAMPS);
+	close_into_time_wait(outgoing_connection(AT_ONCE));
+	see("%s", answer_to(connect_from(with == PICKED ? 0 : PORT, SERVER_PORT)));
 }
 
 static void
 ask_connect_to_oneself(void)
 {
-	see("%s", answer_to_connect(connect_from(PORT, PORT)));
+	see("%s", answer_to(connect_from(PORT, PORT)));
 }
 
 /* No socket listens there. getsockname() shows the port either way. */
 static void
 ask_bind_after_refusal(void)
 {
-	struct sockaddr_in6 address = in6_address(in6addr_loopback, SERVER_PORT);
 	int			answers[2];
 
 	for (int i = 0; i < 2; i++)
 	{
-		int			fd = unbound_socket(SOCK_STREAM, true);
+		int			fd = i == 0 ? unbound(true) : bound(true, PORT);
 
-		if (i == 1)
-			require(bind_to(fd, PORT) == 0, "bind: %s", strerror(errno));
-		require(connect(fd, (struct sockaddr *) &address, sizeof(address)) != 0 &&
-				errno == ECONNREFUSED, "connect was not refused");
-		require(local_port(fd) != 0, "the port is not shown");
-		answers[i] = bind_to(fd, PORT + 1);
+		expect_equal(plain_connect(fd, "::1", SERVER_PORT), ECONNREFUSED);
+		expect(!has_no_port(fd));
+		answers[i] = plain_bind(fd, "::", PORT + 1);
 	}
 	see("%s, named %s", answer_to(answers[0]), answer_to(answers[1]));
 }
@@ -808,98 +580,46 @@ ask_bind_after_refusal(void)
 static void
 ask_named_beside_listener_elsewhere(void)
 {
-	struct sockaddr_in6 own = in6_address(in6addr_loopback, PORT);
-	int			fd = unbound_socket(SOCK_STREAM, true);
 	const char *wildcard;
 
-	require_neighbour((Neighbour) {.address = "127.0.0.1",
-								   .reuse_address = true,.listens = true}, PORT);
-	wildcard = answer_to(bind_to(unbound_socket(SOCK_STREAM, true), PORT));
-	see("[::] %s, [::1] %s", wildcard,
-		answer_to(bind(fd, (struct sockaddr *) &own, sizeof(own)) == 0 ? 0 :
-				  errno));
-}
-
-static void
-ask_bound_address_only_v6(void)
-{
-	struct sockaddr_in6 own = in6_address(in6addr_loopback, PORT);
-	int			fd = unbound_socket(SOCK_STREAM, false);
-	int			before = socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-
-	require(bind(fd, (struct sockaddr *) &own, sizeof(own)) == 0, "bind: %s",
-			strerror(errno));
-	see("%d, then %d", before, socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY));
+	require_neighbour((Neighbour) {"127.0.0.1", .reuse_address = true, .listens = true},
+					  PORT);
+	wildcard = ask_for_port(true, PORT);
+	see("[::] %s, [::1] %s", wildcard, answer_to(plain_bind(unbound(true), "::1", PORT)));
 }
 
 /*
  * Windows
  */
 
-#ifndef IP_LOCAL_PORT_RANGE
-#define IP_LOCAL_PORT_RANGE 51
-#endif
-
-#define NO_WINDOWS "no such option"
-
-/* False, and that is the answer, where there are none. */
-static bool
-set_window(int fd, int port_min, int port_max)
-{
-	unsigned int ends = (unsigned int) port_max << 16 | port_min;
-
-	if (setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &ends,
-				   sizeof(ends)) == 0)
-		return true;
-	require(errno == ENOPROTOOPT, "IP_LOCAL_PORT_RANGE: %s", strerror(errno));
-	see(NO_WINDOWS);
-	return false;
-}
-
 /* What bind(0) gets in a window. */
 static const char *
 pick_in_window(bool reuse, int port_min, int port_max)
 {
-	static char answer[2][16];
+	static char answers[2][16];
 	static int	turn;
-	int			fd = unbound_socket(SOCK_STREAM, reuse);
+	char	   *answer = answers[turn++ % 2];
+	int			fd = unbound(reuse);
 	int			error;
 
-	turn = 1 - turn;
-	if (!set_window(fd, port_min, port_max))
-		return NO_WINDOWS;
-	error = bind_to(fd, 0);
+	set_window(fd, port_min, port_max);
+	error = plain_bind(fd, "::", 0);
 	if (error != 0)
 		return answer_to(error);
-	snprintf(answer[turn], sizeof(answer[turn]), "%d", local_port(fd));
-	return answer[turn];
-}
-
-static void
-see_in_window(const char *first, const char *second)
-{
-	if (strcmp(first, NO_WINDOWS) != 0)
-		see("%s, %s", first, second);
+	snprintf(answer, sizeof(answers[0]), "%d", local_port(fd));
+	return answer;
 }
 
 static void
 ask_window_of_one(void)
 {
 	const char *first;
+	const char *second;
 
 	set_port_range(PORT, PORT + RANGE - 1);
 	first = pick_in_window(false, PORT + 3, PORT + 3);
-	see_in_window(first, pick_in_window(true, PORT + 3, PORT + 3));
-}
-
-static void
-ask_window_is_exclusive(void)
-{
-	const char *first;
-
-	set_port_range(PORT, PORT + RANGE - 1);
-	first = pick_in_window(false, PORT + 3, PORT + 3);
-	see_in_window(first, answer_to_neighbour(SHARING, PORT + 3));
+	second = pick_in_window(true, PORT + 3, PORT + 3);
+	see("%s, %s, %s", first, second, ask_for_port(true, PORT + 3));
 }
 
 /* Neither end inside: it does not count. One end: the other is the range's. */
@@ -911,7 +631,7 @@ ask_window_outside(void)
 	set_port_range(PORT, PORT);
 	first = pick_in_window(false, PORT - 9, PORT - 5);
 	set_port_range(PORT + 1, PORT + 2);
-	see_in_window(first, pick_in_window(false, PORT - 9, PORT + 1));
+	see("%s, %s", first, pick_in_window(false, PORT - 9, PORT + 1));
 }
 
 static void
@@ -922,21 +642,18 @@ ask_window_of_reserved(void)
 	set_port_range(PORT, PORT + RANGE - 1);
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "%d", PORT + 3);
 	first = pick_in_window(false, PORT + 3, PORT + 3);
-	see_in_window(first, pick_in_window(false, PORT + 3, PORT + 4));
+	see("%s, %s", first, pick_in_window(false, PORT + 3, PORT + 4));
 }
 
 static void
 ask_window_of_connect(void)
 {
-	struct sockaddr_in6 address = in6_address(in6addr_loopback, SERVER_PORT);
-	int			fd = unbound_socket(SOCK_STREAM, true);
+	int			fd = unbound(true);
 
 	set_port_range(PORT, PORT + RANGE - 1);
 	listener(true, SERVER_PORT);
-	if (!set_window(fd, PORT + 5, PORT + 5))
-		return;
-	require(connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0,
-			"connect: %s", strerror(errno));
+	set_window(fd, PORT + 5, PORT + 5);
+	connect_to(fd, "::1", SERVER_PORT);
 	see("%d", local_port(fd));
 }
 
@@ -945,37 +662,17 @@ ask_window_of_connect(void)
  */
 
 static void
-set_no_port(int fd, int on)
-{
-	require(setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
-					   sizeof(on)) == 0, "setsockopt: %s", strerror(errno));
-}
-
-static void
 ask_address_without_port(void)
 {
-	int			fd = unbound_socket(SOCK_STREAM, true);
+	int			fd = unbound(true);
 	const char *first;
 
 	set_port_range(PORT, PORT);
 	listener(true, PORT);
-	set_no_port(fd, 1);
-	first = answer_to(bind_to(fd, 0));
-	set_no_port(fd, 0);
-	see("%s, then %s", first, answer_to(bind_to(fd, PORT + 1)));
-}
-
-static void
-ask_second_backlog(void)
-{
-	int			fd = listener(false, PORT);
-	struct tcp_info info;
-	socklen_t	size = sizeof(info);
-
-	require(listen(fd, 16) == 0, "listen: %s", strerror(errno));
-	require(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0,
-			"TCP_INFO: %s", strerror(errno));
-	see("%u", info.tcpi_sacked);
+	set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	first = answer_to(plain_bind(fd, "::", 0));
+	set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0);
+	see("%s, then %s", first, answer_to(plain_bind(fd, "::", PORT + 1)));
 }
 
 static void
@@ -984,34 +681,34 @@ ask_listener_that_stops(void)
 	int			fd = listener(true, PORT);
 
 	listener(true, SERVER_PORT);
-	require(shutdown(fd, SHUT_RD) == 0, "shutdown: %s", strerror(errno));
+	expect(shutdown(fd, SHUT_RD) == 0);
 	connect_to(fd, "::1", SERVER_PORT);
-	see("port %d, listens %d", local_port(fd),
-		socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN));
+	see("port %d, listens %d", local_port(fd), socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN));
 }
 
-static int
-abstract_name(void)
+static const char *
+ask_for_abstract_name(void)
 {
 	static const struct sockaddr_un name = {AF_UNIX, "\0ic_listener_kernel_facts"};
 	int			fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 
-	return bind(fd, (const struct sockaddr *) &name, sizeof(name)) == 0 ? 0 : errno;
+	return answer_to(bind(fd, (const struct sockaddr *) &name, sizeof(name)) == 0 ? 0 :
+					 errno);
 }
 
 static void
 ask_abstract_names(void)
 {
-	const char *first = answer_to(abstract_name());
-	const char *second = answer_to(abstract_name());
+	const char *first = ask_for_abstract_name();
+	const char *second = ask_for_abstract_name();
 
-	require(enter_netns() == NULL, "no other network namespace");
-	see("%s, %s, elsewhere %s", first, second, answer_to(abstract_name()));
+	expect(enter_netns() == NULL);
+	see("%s, %s, elsewhere %s", first, second, ask_for_abstract_name());
 }
 
-/* The state of the connection from PORT to SERVER_PORT, or the errno. */
-static void
-ask_sock_diag(void)
+/* The state of the connection from PORT to SERVER_PORT, or the errno below 0. */
+static int
+ask_sock_diag_with(int flags)
 {
 	struct
 	{
@@ -1019,7 +716,7 @@ ask_sock_diag(void)
 		struct inet_diag_req_v2 request;
 	}			question = {
 		.header = {.nlmsg_len = sizeof(question), .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-		.nlmsg_flags = NLM_F_REQUEST},
+		.nlmsg_flags = NLM_F_REQUEST | flags},
 		.request = {.sdiag_family = AF_INET6, .sdiag_protocol = IPPROTO_TCP,
 			.idiag_states = ~0u, .id = {
 				.idiag_sport = htons(PORT), .idiag_dport = htons(SERVER_PORT),
@@ -1029,284 +726,221 @@ ask_sock_diag(void)
 	char		answer[1024];
 	struct nlmsghdr *header = (struct nlmsghdr *) answer;
 	int			fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
-	int			states[2];
 
-	/* A list of all, which is ENOENT only where nobody answers. */
-	question.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	require(send(fd, &question, sizeof(question), 0) == sizeof(question) &&
-			recv(fd, answer, sizeof(answer), 0) > 0, "netlink: %s",
-			strerror(errno));
-	if (header->nlmsg_type == NLMSG_ERROR &&
-		((struct nlmsgerr *) NLMSG_DATA(header))->error == -ENOENT)
-		skip_child("tcp_diag: a kernel with CONFIG_INET_TCP_DIAG");
-	question.header.nlmsg_flags = NLM_F_REQUEST;
-	for (int i = 0; i < 2; i++)
-	{
-		require(send(fd, &question, sizeof(question), 0) == sizeof(question) &&
-				recv(fd, answer, sizeof(answer), 0) > 0, "netlink: %s",
-				strerror(errno));
-		states[i] = header->nlmsg_type == NLMSG_ERROR ?
-			((struct nlmsgerr *) NLMSG_DATA(header))->error :
-			((struct inet_diag_msg *) NLMSG_DATA(header))->idiag_state;
-		if (i == 0)
-			close_into_time_wait(outgoing_connection(AT_ONCE));
-	}
-	see("%s, TIME_WAIT: state %d", states[0] == -ENOENT ? "ENOENT" : "another errno",
-		states[1]);
+			recv(fd, answer, sizeof(answer), 0) > 0, "netlink: %s", strerror(errno));
+	close(fd);
+	return header->nlmsg_type == NLMSG_ERROR ?
+		((struct nlmsgerr *) NLMSG_DATA(header))->error :
+		((struct inet_diag_msg *) NLMSG_DATA(header))->idiag_state;
 }
 
-typedef struct Measured
+static void
+ask_sock_diag(void)
+{
+	int			state;
+
+	/* A list is ENOENT only where nobody answers. */
+	if (ask_sock_diag_with(NLM_F_DUMP) == -ENOENT)
+		skip_child("tcp_diag: a kernel with CONFIG_INET_TCP_DIAG");
+	state = ask_sock_diag_with(0);
+	close_into_time_wait(outgoing_connection(AT_ONCE));
+	see("%s, TIME_WAIT: state %d", state == -ENOENT ? "ENOENT" : "another errno",
+		ask_sock_diag_with(0));
+}
+
+typedef struct Fact
 {
 	const char *name;
 	void		(*ask) (void);
+	int			with;
 	const char *expected;
-} Measured;
+} Fact;
 
-static const Measured measured[] =
+static const Fact facts[] =
 {
 	{"bound without SO_REUSEADDR: others before listen(), own listen()",
-		ask_exclusive_is_alone, "others no, listen() ok"},
+	ask_exclusive_is_alone, 0, "others no, listen() ok"},
 	{"bound without, SO_REUSEADDR set before listen(): others",
-		ask_shared_before_listen, "others ok"},
-	{"SO_REUSEADDR set after listen(): accepted connections have it",
-		ask_flag_is_inherited, "1"},
+	ask_shared_before_listen, 0, "others ok"},
 	{"a connection made before SO_REUSEADDR was set has it",
-		ask_flag_of_earlier_connection, "0"},
-	{"SO_REUSEADDR, port of a listener on [::]: [::] 0.0.0.0 127.0.0.1 [::1]",
-		ask_overlapping_addresses, "no no no no"},
-	{"two sockets share the port, one listens, then the other",
-		ask_second_listen, "first ok, second no"},
+	ask_flag_of_earlier_connection, 0, "0"},
 	{"after a refused bind() the same socket gets another port",
-		ask_after_refused_bind, "ok"},
-	{"after a refused listen() the socket is still bound",
-		ask_after_refused_listen, "port 40000, bind(): Invalid argument"},
-	{"reserved port",
-		ask_reserved_ports, "bind(0) no, bind(port) ok"},
+	ask_after_refused_bind, 0, "ok"},
+	{"two sockets share the port, one listens, then the other",
+	ask_second_listen, 0, "no, port 40000, bind(): Invalid argument"},
+	{"reserved port", ask_reserved_ports, 0, "bind(0) no, bind(port) ok"},
 	{"list of reserved ports longer than the buffer: one read gives",
-		ask_long_reserved_list, "no newline, then the end"},
-	{"bind(0), half of a range: ports with odd offsets",
-		ask_parity_of_bind, "8 of 8"},
+	ask_long_reserved_list, 0, "no newline, then the end"},
+	{"bind(0), half of a range: ports with odd offsets", ask_order, ODD_IN_BIND, "8 of 8"},
 	{"connect(), half of a range: ports with even offsets",
-		ask_parity_of_connect, "8 of 8"},
+	ask_order, EVEN_IN_CONNECT, "8 of 8"},
 	{"SO_REUSEADDR, bind(0), half of a range: ports in the lower half",
-		ask_lower_half, "8 of 8"},
-	{"bindv6only=1: IPV6_V6ONLY of a new socket",
-		ask_bindv6only, "1"},
-	{"IPv4 beside a listener on [::], IPV6_V6ONLY off",
-		ask_ipv4_beside_ipv6, "no"},
-	{"IPv4 beside a listener on [::], IPV6_V6ONLY on",
-		ask_ipv4_beside_ipv6_only, "ok"},
-	{"UDP: bind(0), port held by a socket with SO_REUSEADDR",
-		ask_udp_pick, "no"},
-	{"UDP: SO_REUSEADDR, bind(0), port held by a socket with it",
-		ask_udp_pick_shared, "ok"},
-	{"UDP: datagrams to a shared port reach",
-		ask_udp_receivers, "one of them"},
+	ask_order, LOWER_HALF, "8 of 8"},
+	{"IPv4 beside a listener on [::], IPV6_V6ONLY off", ask_ipv4_beside_ipv6, false, "no"},
+	{"IPv4 beside a listener on [::], IPV6_V6ONLY on", ask_ipv4_beside_ipv6, true, "ok"},
+	{"UDP: bind(0), port held by a socket with SO_REUSEADDR", ask_udp_pick, false, "no"},
+	{"UDP: SO_REUSEADDR, bind(0), port held by a socket with it", ask_udp_pick, true, "ok"},
 	{"16 ports left by listeners, two destinations",
-		ask_named_ports_serve_each_destination, "connect() 0, named 16 and 16"},
+	ask_named_ports_serve_each_destination, 0, "connect() 0, named 16 and 16"},
 	{"named port, connection to the same destination",
-		ask_named_to_the_same_destination, "no, then bind(): Invalid argument"},
+	ask_named_to_the_same_destination, 0, "no, then bind(): Invalid argument"},
 	{"port named for a connection, another destination",
-		ask_connect_after_named, "connect() no, named ok"},
+	ask_connect_after_named, 0, "connect() no, named ok"},
 	{"own TIME_WAIT, same destination, tcp_tw_reuse=0: connect()",
-		ask_own_time_wait, "no"},
-	{"own TIME_WAIT, same destination, tcp_tw_reuse=1, 2 s later: connect()",
-		ask_own_time_wait_later, "ok"},
+	ask_own_time_wait, PICKED, "no"},
 	{"own TIME_WAIT, same destination, tcp_tw_reuse=0: bind(port), connect()",
-		ask_own_time_wait_named, "ok"},
+	ask_own_time_wait, NAMED, "ok"},
 	{"own TIME_WAIT, same destination, tcp_timestamps=0: bind(port), connect()",
-		ask_own_time_wait_named_without_timestamps, "no"},
-	{"bind(port), connect() to that port, nobody listens",
-		ask_connect_to_oneself, "ok"},
+	ask_own_time_wait, NAMED_WITHOUT_TIMESTAMPS, "no"},
+	{"bind(port), connect() to that port, nobody listens", ask_connect_to_oneself, 0, "ok"},
 	{"after a refused connection: bind()",
-		ask_bind_after_refusal, "ok, named Invalid argument"},
+	ask_bind_after_refusal, 0, "ok, named Invalid argument"},
 	{"SO_REUSEADDR, port of a listener on 127.0.0.1: bind(port)",
-		ask_named_beside_listener_elsewhere, "[::] no, [::1] ok"},
-	{"IPV6_V6ONLY, bind() to [::1]",
-		ask_bound_address_only_v6, "0, then 1"},
+	ask_named_beside_listener_elsewhere, 0, "[::] no, [::1] ok"},
+	{"IPV6_V6ONLY, bind() to [::1]", ask_bound_address_only_v6, 0, "0, then 1"},
 	{"full range, IP_BIND_ADDRESS_NO_PORT, bind(0), the option cleared, bind(port)",
-		ask_address_without_port, "ok, then ok"},
-	{"listen(8), listen(16): the backlog", ask_second_backlog, "16"},
+	ask_address_without_port, 0, "ok, then ok"},
 	{"a listener, shutdown(SHUT_RD), connect()",
-		ask_listener_that_stops, "port 40000, listens 0"},
+	ask_listener_that_stops, 0, "port 40000, listens 0"},
 	{"an abstract Unix name, again, in another network namespace",
-		ask_abstract_names, "ok, no, elsewhere ok"},
+	ask_abstract_names, 0, "ok, no, elsewhere ok"},
 	{"sock_diag about one 4-tuple: nobody has it",
-		ask_sock_diag, "ENOENT, TIME_WAIT: state 6"},
+	ask_sock_diag, 0, "ENOENT, TIME_WAIT: state 6"},
 };
 
-/* Before Linux 6.3, NO_WINDOWS is the answer. */
-static const Measured windows[] =
+/* Since Linux 6.3. */
+static const Fact windows[] =
 {
-	{"IP_LOCAL_PORT_RANGE of one port: bind(0), again with SO_REUSEADDR",
-		ask_window_of_one, "40003, no"},
-	{"IP_LOCAL_PORT_RANGE: bind(0), others",
-		ask_window_is_exclusive, "40003, no"},
+	{"IP_LOCAL_PORT_RANGE of one port: bind(0), again with SO_REUSEADDR, bind(port) with it",
+	ask_window_of_one, 0, "40003, no, no"},
 	{"IP_LOCAL_PORT_RANGE outside the range, and half outside: bind(0)",
-		ask_window_outside, "40000, 40001"},
+	ask_window_outside, 0, "40000, 40001"},
 	{"IP_LOCAL_PORT_RANGE of a reserved port, and one more: bind(0)",
-		ask_window_of_reserved, "no, 40004"},
-	{"IP_LOCAL_PORT_RANGE of one port: connect()",
-		ask_window_of_connect, "40005"},
+	ask_window_of_reserved, 0, "no, 40004"},
+	{"IP_LOCAL_PORT_RANGE of one port: connect()", ask_window_of_connect, 0, "40005"},
 };
 
 /*
  * Asking
  */
 
-typedef struct Fact
-{
-	const char *name;
-	const char *expected;
-	const char *before_6_3;		/* what older kernels may say as well, or NULL */
-	void		(*ask) (void);	/* NULL: it is a cell of the table */
-	const Holder *holder;
-	Attempt		attempt;
-} Fact;
-
-static struct utsname host;
 static bool with_autobind_reuse;
 static int	asked;
 static int	differing;
 
 static void
-ask(void *argument)
-{
-	const Fact *fact = argument;
-
-	see("nothing");
-	if (with_autobind_reuse)
-		set_sysctl(AUTOBIND_REUSE, "1");
-	if (fact->ask != NULL)
-		fact->ask();
-	else
-		ask_cell(fact->holder, fact->attempt);
-}
-
-static bool
-is_before_6_3(void)
-{
-	int			major = 0;
-	int			minor = 0;
-
-	sscanf(host.release, "%d.%d", &major, &minor);
-	return major < 6 || (major == 6 && minor < 3);
-}
-
-static void
-check(Fact fact)
+check(const char *name, const char *expected, void (*ask) (void *argument), void *argument)
 {
 	const char *heading = with_autobind_reuse ? "ip_autobind_reuse=1: " : "";
 	char		message[CHILD_MESSAGE_SIZE];
-	const char *answer = seen;
+	ChildOutcome outcome;
 	bool		agrees;
 
-	asked++;
-	switch (run_in_netns(ask, &fact, message))
-	{
-		case CHILD_PASSED:
-			break;
-		case CHILD_FAILED:
-			answer = message;
-			break;
-		case CHILD_SKIPPED:
-			printf("ok %d - %s%s # SKIP %s\n", asked, heading, fact.name,
-				   message);
-			return;
-	}
-	if (fact.before_6_3 != NULL && strcmp(answer, fact.before_6_3) == 0 &&
-		is_before_6_3())
-		fact.expected = fact.before_6_3;
-	agrees = strcmp(answer, fact.expected) == 0;
-	printf("%s %d - %s%s: expected %s, seen %s\n", agrees ? "ok" : "not ok",
-		   asked, heading, fact.name, fact.expected, answer);
-	differing += !agrees;
+	see("nothing");
+	outcome = run_in_netns(ask, argument, message);
+	agrees = outcome == CHILD_PASSED && strcmp(seen, expected) == 0;
+	printf("%s %d - %s%s", agrees || outcome == CHILD_SKIPPED ? "ok" : "not ok", ++asked,
+		   heading, name);
+	if (outcome == CHILD_SKIPPED)
+		printf(" # SKIP %s\n", message);
+	else
+		printf(": expected %s, seen %s\n", expected,
+			   outcome == CHILD_PASSED ? seen : message);
+	differing += !agrees && outcome != CHILD_SKIPPED;
+}
+
+typedef struct Cell
+{
+	const struct Row *row;
+	Attempt		attempt;
+} Cell;
+
+static void
+set_autobind_reuse(void)
+{
+	if (with_autobind_reuse)
+		set_sysctl(AUTOBIND_REUSE, "1");
 }
 
 static void
-check_cell(const Row *row, Attempt attempt)
+ask_cell_in_child(void *argument)
+{
+	const Cell *cell = argument;
+
+	set_autobind_reuse();
+	ask_cell(cell->row, cell->attempt);
+}
+
+static void
+ask_fact_in_child(void *argument)
+{
+	const Fact *fact = argument;
+
+	set_autobind_reuse();
+	with = fact->with;
+	fact->ask();
+}
+
+static void
+check_all(bool has_windows)
 {
 	char		name[160];
-	const char *expected = row->expected[attempt];
 
-	if (with_autobind_reuse && attempt == PICK_SHARED &&
-		row->shared_with_autobind_reuse != NULL)
-		expected = row->shared_with_autobind_reuse;
-	snprintf(name, sizeof(name), "%s: %s", row->holder.name,
-			 attempts[attempt]);
-	check((Fact) {
-		.name = name,
-		.expected = expected,
-		.holder = &row->holder,
-		.attempt = attempt,
-	});
-}
-
-static void
-check_measured(const Measured *one, const char *before_6_3)
-{
-	check((Fact) {
-		.name = one->name,
-		.expected = one->expected,
-		.before_6_3 = before_6_3,
-		.ask = one->ask,
-	});
-}
-
-static void
-check_all(void)
-{
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+	for (size_t i = 0; i < lengthof(rows) * ATTEMPTS; i++)
 	{
-		for (Attempt attempt = 0; attempt < ATTEMPTS; attempt++)
-			check_cell(&rows[i], attempt);
+		Cell		cell = {&rows[i / ATTEMPTS], i % ATTEMPTS};
+
+		snprintf(name, sizeof(name), "%s: %s", cell.row->name, attempts[cell.attempt]);
+		/* ip_autobind_reuse lets bind(0) share what bind(port) can share. */
+		check(name, cell.row->expected[with_autobind_reuse && cell.attempt == PICK_SHARED ?
+									   NAME_SHARED : cell.attempt],
+			  ask_cell_in_child, &cell);
 	}
-	for (size_t i = 0; i < sizeof(measured) / sizeof(*measured); i++)
-		check_measured(&measured[i], NULL);
-	for (size_t i = 0; i < sizeof(windows) / sizeof(*windows); i++)
-		check_measured(&windows[i], NO_WINDOWS);
+	for (size_t i = 0; i < lengthof(facts); i++)
+		check(facts[i].name, facts[i].expected, ask_fact_in_child, (void *) &facts[i]);
+	for (size_t i = 0; i < lengthof(windows) && has_windows; i++)
+		check(windows[i].name, windows[i].expected, ask_fact_in_child, (void *) &windows[i]);
 }
 
 static void
-nothing(void *unused)
+need_ipv6(void *unused)
 {
 	(void) unused;
+	skip_without_ipv6();
 }
 
 int
 main(void)
 {
 	char		message[CHILD_MESSAGE_SIZE];
+	struct utsname host;
+	bool		has_windows = kernel_has_windows();
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	uname(&host);
 	printf("# Linux %s\n", host.release);
-	if (socket(AF_INET6, SOCK_STREAM, 0) < 0)
-	{
-		printf("1..1\nok 1 - kernel_facts # SKIP IPv6: %s; boot without "
-			   "ipv6.disable=1\n", strerror(errno));
-		return 0;
-	}
-	if (run_in_netns(nothing, NULL, message) == CHILD_SKIPPED)
+	if (run_in_netns(need_ipv6, NULL, message) == CHILD_SKIPPED)
 	{
 		printf("1..1\nok 1 - kernel_facts # SKIP %s\n", message);
 		return 0;
 	}
-	seen = mmap(NULL, SEEN_SIZE, PROT_READ | PROT_WRITE,
-				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	seen = mmap(NULL, SEEN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (seen == MAP_FAILED)
 	{
 		perror("mmap");
 		return 1;
 	}
-	check_all();
-	if (has_autobind_reuse())
+	if (!has_windows)
+		printf("# this kernel has no IP_LOCAL_PORT_RANGE\n");
+	check_all(has_windows);
+	if (!has_autobind_reuse())
+		printf("# this kernel has no " AUTOBIND_REUSE "\n");
+	else
 	{
 		with_autobind_reuse = true;
-		check_all();
+		check_all(has_windows);
 	}
-	else
-		printf("# this kernel has no " AUTOBIND_REUSE "\n");
 	printf("1..%d\n", asked);
 	if (differing > 0)
 		printf("# Linux %s answers %d of %d questions otherwise than expected\n",

@@ -146,13 +146,6 @@ first_of_all(int argc, char **argv)
 __attribute__((section(".preinit_array"), used))
 static void (*const preinit) (int, char **) = first_of_all;
 
-__attribute__((constructor))
-static void
-before_main(void)
-{
-	act_if("before-main");
-}
-
 /* After the handlers of atexit(). */
 __attribute__((destructor))
 static void
@@ -161,21 +154,12 @@ after_main(void)
 	act_if("after-main");
 }
 
-static void
-at_exit(void)
-{
-	act_if("at-exit");
-}
-
 int
 main(void)
 {
-	atexit(at_exit);
 	act_if("main");
 	if (strcmp(place, "thread") == 0)
 		start_thread(NULL);
-	else if (strcmp(place, "child") == 0)
-		ACT_IN_CHILD(fork);
 	else if (strcmp(place, "child-of-thread") == 0)
 		start_thread(&place);
 	else if (strcmp(place, "vfork") == 0)

@@ -123,10 +123,10 @@ patience_is_a_number()
 	IC_LISTENER_PATIENCE=60001 timeout 20 $full_host "$run" python3 preload/sockets.py listener 2>/dev/null
 }
 
-# PROGRAM: a test of the library itself, in a program that has the preloaded one as well.
+# The program has the library itself, too.
 together_with_the_library()
 {
-	CMOCKA_MESSAGE_OUTPUT=TAP "$run" "build/$1"
+	CMOCKA_MESSAGE_OUTPUT=TAP "$run" build/port_choice
 }
 
 another_wrapper()
@@ -156,12 +156,6 @@ asan_program()
 		ASAN_OPTIONS=detect_leaks=0 "$run" "$work/asan" main
 }
 
-static_program()
-{
-	"${CC:-cc}" -O2 -static -pthread -o "$work/static" preload/hard_places.c
-	is_on_full_host "main: bind" env LD_PRELOAD="$library" "$work/static" main
-}
-
 $full_host true >"$work/why" 2>&1 || {
 	skip "the preloaded library" "$(cat "$work/why")"
 	finish
@@ -171,7 +165,7 @@ check "it is installed" install_it
 check "it exports bind, listen, connect and getsockname, and needs libc only" exports_four_functions
 check "the same answers for every other socket, address and descriptor" same_answers
 
-for place in main thread signal child child-of-thread vfork first-of-all before-main at-exit after-main
+for place in main thread signal child-of-thread vfork first-of-all after-main
 do
 	check "a listener and connections: $place" hard_place $place
 done
@@ -198,17 +192,12 @@ check_with python3 "a port that the program chose is not waited for" is_on_full_
 	env IC_LISTENER_PATIENCE=60000 "$run" python3 preload/sockets.py listener_on_port_5000
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
-for program in contract port_choice options
-do
-	promises="the promises of the library, in a program that has it: $program"
-	if [ -x build/$program ]
-	then
-		check "$promises" together_with_the_library $program
-	else
-		skip "$promises" "build/$program is missing: make -C c_tests"
-	fi
-done
+if [ -x build/port_choice ]
+then
+	check "the promises of the library, in a program that has it" together_with_the_library
+else
+	skip "the promises of the library, in a program that has it" "build/port_choice is missing: make -C c_tests"
+fi
 check_with valgrind "a program under valgrind" valgrind_program
 check "a program with the address sanitizer" asan_program
-check "a static program is not reached" static_program
 finish

@@ -7,44 +7,32 @@
  */
 #define _GNU_SOURCE
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "sockets.h"
 
 /* errno before a call. A call that succeeds does not change it. */
 #define MARK 4711
 
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
-typedef union Address
-{
-	struct sockaddr any;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-	struct sockaddr_un un;
-	struct sockaddr_storage storage;
-} Address;
-
 static const struct
 {
-	int			family;
-	const char *text;
-	int			port;
+	const char *text;			/* NULL: a family, and nothing else */
+	int			port;			/* or the family */
 }			addresses[] = {
-	{AF_INET, "0.0.0.0", 0}, {AF_INET, "127.0.0.1", 0},
-	{AF_INET, "127.0.0.1", 4242}, {AF_INET, "192.0.2.1", 0},
-	{AF_INET, "192.0.2.1", 9}, {AF_INET, "127.0.0.1", 9},
-	{AF_INET6, "::", 0}, {AF_INET6, "::1", 0}, {AF_INET6, "::1", 9},
-	{AF_INET6, "::ffff:127.0.0.1", 0}, {AF_INET6, "::ffff:127.0.0.1", 9},
-	{AF_INET6, "fe80::1", 0}, {AF_INET6, "2001:db8::1", 9},
-	{AF_UNIX, "/nowhere/at/all", 0}, {AF_UNSPEC, "", 0},
+	{"0.0.0.0", 0}, {"127.0.0.1", 0}, {"127.0.0.1", 4242}, {"192.0.2.1", 0},
+	{"192.0.2.1", 9}, {"127.0.0.1", 9}, {"::", 0}, {"::1", 0}, {"::1", 9},
+	{"::ffff:127.0.0.1", 0}, {"::ffff:127.0.0.1", 9}, {"fe80::1", 0},
+	{"2001:db8::1", 9}, {NULL, AF_UNIX},
+	{NULL, AF_UNSPEC},
 };
 
 /* What is added to the length of an address. */
@@ -79,35 +67,23 @@ answer(const char *what, int returned)
 #define ANSWER(call) (errno = MARK, answer(#call, call))
 
 static socklen_t
-fill(Address *address, int index)
+fill(struct sockaddr_storage *address, int index)
 {
+	if (addresses[index].text != NULL)
+		return socket_address(addresses[index].text, addresses[index].port, address);
 	memset(address, 0, sizeof(*address));
-	address->any.sa_family = addresses[index].family;
-	switch (addresses[index].family)
-	{
-		case AF_INET:
-			address->in.sin_port = htons(addresses[index].port);
-			inet_pton(AF_INET, addresses[index].text, &address->in.sin_addr);
-			return sizeof(address->in);
-		case AF_INET6:
-			address->in6.sin6_port = htons(addresses[index].port);
-			inet_pton(AF_INET6, addresses[index].text, &address->in6.sin6_addr);
-			return sizeof(address->in6);
-		case AF_UNIX:
-			strcpy(address->un.sun_path, addresses[index].text);
-			return sizeof(address->un);
-	}
-	return sizeof(address->any);
+	address->ss_family = addresses[index].port;
+	return address->ss_family == AF_UNIX ? sizeof(struct sockaddr_un) : sizeof(struct sockaddr);
 }
 
 static void
 show_name(int fd)
 {
-	Address		name = {0};
+	struct sockaddr_in6 name = {.sin6_port = 0};
 	socklen_t	length = sizeof(name);
 
-	ANSWER(getsockname(fd, &name.any, &length));
-	printf("length %u, %s\n", length, name.in.sin_port == 0 ? "no port" : "a port");
+	ANSWER(getsockname(fd, (struct sockaddr *) &name, &length));
+	printf("length %u, %s\n", length, name.sin6_port == 0 ? "no port" : "a port");
 }
 
 static void
@@ -115,7 +91,7 @@ try_kind(const int *kind)
 {
 	const struct sockaddr *hidden = mmap(NULL, 4096, PROT_NONE,
 										 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	Address		address;
+	struct sockaddr_storage address;
 	int			fd;
 
 #define FRESH() (close(fd), fd = socket(kind[0], kind[1], kind[2]))
@@ -130,27 +106,27 @@ try_kind(const int *kind)
 		{
 			socklen_t	length = fill(&address, index) + odd_lengths[odd];
 
-			printf("%s %d %d\n", addresses[index].text, addresses[index].port, length);
-			ANSWER(bind(fd, &address.any, length));
+			printf("address %zu, length %d\n", index, length);
+			ANSWER(bind(fd, (struct sockaddr *) &address, length));
 			show_name(fd);
-			ANSWER(bind(fd, &address.any, length));
+			ANSWER(bind(fd, (struct sockaddr *) &address, length));
 			ANSWER(listen(fd, 5));
 			ANSWER(listen(fd, -1));
-			ANSWER(connect(fd, &address.any, length));
+			ANSWER(connect(fd, (struct sockaddr *) &address, length));
 			FRESH();
-			ANSWER(connect(fd, &address.any, length));
-			ANSWER(connect(fd, &address.any, length));
+			ANSWER(connect(fd, (struct sockaddr *) &address, length));
+			ANSWER(connect(fd, (struct sockaddr *) &address, length));
 			FRESH();
 		}
 	}
 	fill(&address, 0);
-	ANSWER(bind(fd, NULL, sizeof(address.in)));
+	ANSWER(bind(fd, NULL, sizeof(struct sockaddr_in)));
 	/* bind() reads it, as libc's other functions read what they are given. */
-	ANSWER(connect(fd, NULL, sizeof(address.in)));
-	ANSWER(connect(fd, hidden, sizeof(address.in)));
-	ANSWER(connect(fd, hidden, sizeof(address.in6)));
+	ANSWER(connect(fd, NULL, sizeof(struct sockaddr_in)));
+	ANSWER(connect(fd, hidden, sizeof(struct sockaddr_in)));
+	ANSWER(connect(fd, hidden, sizeof(struct sockaddr_in6)));
 	ANSWER(getsockname(fd, NULL, &(socklen_t) {16}));
-	ANSWER(getsockname(fd, &address.any, NULL));
+	ANSWER(getsockname(fd, (struct sockaddr *) &address, NULL));
 	ANSWER(listen(fd, 5));
 	show_name(fd);
 	close(fd);
@@ -160,20 +136,20 @@ try_kind(const int *kind)
 static void
 try_descriptor(int fd)
 {
-	Address		address;
+	struct sockaddr_storage address;
 	socklen_t	length = fill(&address, 1);
 
 	printf("descriptor %d\n", fd);
-	ANSWER(bind(fd, &address.any, length));
+	ANSWER(bind(fd, (struct sockaddr *) &address, length));
 	ANSWER(listen(fd, 5));
-	ANSWER(connect(fd, &address.any, length));
-	ANSWER(getsockname(fd, &address.any, &length));
+	ANSWER(connect(fd, (struct sockaddr *) &address, length));
+	ANSWER(getsockname(fd, (struct sockaddr *) &address, &length));
 }
 
 int
 main(void)
 {
-	Address		address;
+	struct sockaddr_storage address;
 	socklen_t	length = fill(&address, 1);
 	int			listener = socket(AF_INET, SOCK_STREAM, 0);
 	int			fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -187,15 +163,15 @@ main(void)
 	try_descriptor(open("/", O_PATH));
 
 	/* A connection that exists. */
-	bind(listener, &address.any, length);
+	bind(listener, (struct sockaddr *) &address, length);
 	listen(listener, 5);
-	getsockname(listener, &address.any, &length);
+	getsockname(listener, (struct sockaddr *) &address, &length);
 	for (int time = 0; time < 2; time++)
-		ANSWER(connect(fd, &address.any, length));
-	ANSWER(connect(listener, &address.any, length));
-	ANSWER(bind(fd, &address.any, length));
+		ANSWER(connect(fd, (struct sockaddr *) &address, length));
+	ANSWER(connect(listener, (struct sockaddr *) &address, length));
+	ANSWER(bind(fd, (struct sockaddr *) &address, length));
 	ANSWER(listen(fd, 5));
 	ANSWER(connect(fd, &(struct sockaddr) {AF_UNSPEC}, sizeof(struct sockaddr)));
-	ANSWER(connect(fd, &address.any, length));
+	ANSWER(connect(fd, (struct sockaddr *) &address, length));
 	return 0;
 }

@@ -3,7 +3,7 @@
 if and only if some port can be listened on, a connection if and only if connect(2), or bind(2) by name and connect(2),
 makes one. Census and report agree with it.
 
-    oracle.py [SEED]        ten seconds; IC_LISTENER_TEST_SECONDS changes that
+    oracle.py [SEED]        five seconds; IC_LISTENER_TEST_SECONDS changes that
 """
 import ctypes as c
 import os
@@ -221,6 +221,9 @@ class Test:
         report = Report(c.sizeof(Report))
         had = self.library.ic_listener_connect(one.fileno(), name, length, c.byref(report)) == 0
         self.count("connect", had)
+        self.expect(one.getsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE) == ports[0] | ports[-1] << 16, "window", one)
+        self.expect(one.getsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == bool(source), "no port yet", one)
+        self.expect(source in (None, one.getsockname()[0]), "from", source, one)
         if had:
             self.expect(one.getsockname()[1] in ports and one.getpeername()[1] == SERVER, "connected", one)
             reset(one)
@@ -234,7 +237,7 @@ class Test:
 
 
 seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(1 << 32)
-seconds = float(os.environ.get("IC_LISTENER_TEST_SECONDS", 10))
+seconds = float(os.environ.get("IC_LISTENER_TEST_SECONDS", 5))
 release = [int(part) for part in os.uname().release.split(".")[:2] if part.isdigit()]
 shows_bound = release >= [6, 8]
 libc = c.CDLL(None, use_errno=True)

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ic_listener::Connection;
 use serde::Serialize;
@@ -56,7 +56,7 @@ impl Connections {
 pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> {
     let mut by_destination: HashMap<(IpAddr, u16), Connections> = HashMap::new();
     ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
-        if ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip()) {
+        if ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip(), true) {
             by_destination.entry((remote.ip().to_canonical(), remote.port())).or_default().add(state);
         }
     })?;
@@ -87,10 +87,14 @@ pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::
 
 /// Whether a socket of that local address keeps others from the wanted one; None is all of this host.
 ///
-/// A socket of the IPv6 wildcard counts for IPv4, too: /proc does not show whether it has IPV6_V6ONLY.
-pub fn is_in_the_way(wanted: Option<IpAddr>, local: IpAddr) -> bool {
-    let Some(wanted) = wanted.map(|wanted| wanted.to_canonical()) else { return true };
-    let local = local.to_canonical();
+/// A socket of the IPv6 wildcard counts for IPv4, too: /proc does not show whether it has IPV6_V6ONLY. So does, for
+/// IPv4's wildcard, an IPv6 connection: its socket may have been bound to the IPv6 wildcard.
+pub fn is_in_the_way(wanted: Option<IpAddr>, local: IpAddr, is_connected: bool) -> bool {
+    let Some(wanted) = wanted else { return true };
+    if is_connected && wanted == Ipv4Addr::UNSPECIFIED {
+        return true;
+    }
+    let (wanted, local) = (wanted.to_canonical(), local.to_canonical());
     let takes = |one: IpAddr, other: IpAddr| one == other || one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
     takes(wanted, local) || takes(local, wanted)
 }
@@ -116,8 +120,10 @@ mod tests {
             ("::", "::1", true),
         ] {
             let address = |text: &str| text.parse().unwrap();
-            assert_eq!(is_in_the_way(Some(address(wanted)), address(local)), expected, "{local} for {wanted}");
+            assert_eq!(is_in_the_way(Some(address(wanted)), address(local), false), expected, "{local} for {wanted}");
+            let is_connected = is_in_the_way(Some(address(wanted)), address(local), true);
+            assert_eq!(is_connected, expected || wanted == "0.0.0.0", "a connection of {local} for {wanted}");
         }
-        assert!(is_in_the_way(None, "127.0.0.1".parse().unwrap()));
+        assert!(is_in_the_way(None, "127.0.0.1".parse().unwrap(), false));
     }
 }
