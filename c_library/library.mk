@@ -103,7 +103,7 @@ $(STATIC_LIB): $(OBJECT)
 
 $(SHARED_LIB): $(OBJECT) c_library/ic_listener.map
 	@$(CC) -shared -s $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=c_library/ic_listener.map \
-		-Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $<
+		-Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $< $(LDLIBS)
 	@ln -sf $(@F) $(@D)/$(SONAME) && mv -f $@.new $@
 
 $(PANICKING_OBJECT): $(SOURCES)

@@ -305,10 +305,10 @@ int ic_listener_open_udp(const struct IcListenerOptions *options,
 // port, as bind(2) would have.
 //
 // Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
-// sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, and sockets of another network namespace than the
-// calling thread's. (Before Linux 5.14 the library cannot see that, and treats them as the thread's own.)
-// IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which ic_listener_listen() and
-// ic_listener_connect() clear.
+// sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, sockets in TCP_REPAIR mode, and sockets of another
+// network namespace than the calling thread's. (Before Linux 5.14 the library cannot see that, and treats them as the
+// thread's own.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which
+// ic_listener_listen() and ic_listener_connect() clear.
 //
 // report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
 // can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
@@ -374,7 +374,8 @@ int ic_listener_getsockname(int fd,
 // report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). It
 // keeps the port that was named if connect(2) from there fails for another reason, at once or later; if another
 // program takes the connection in between; if connections can be seen neither by netlink nor in /proc, and this one
-// exists; or if its TIME_WAIT cannot be taken over. fd stays the caller's.
+// exists; or if its TIME_WAIT cannot be taken over. (A process with no descriptor left sees neither, and names ports
+// of the range that it read last, if the host reserved none then.) fd stays the caller's.
 int ic_listener_connect(int fd,
                         const struct sockaddr *address,
                         socklen_t length,
@@ -397,6 +398,7 @@ int ic_listener_begin_connect(int fd,
 // disturbs no socket.
 //
 // It counts the sockets that keep a listener from the address in the options; all of them keep one from the wildcard.
+// (For "0.0.0.0" every IPv6 connection counts: Linux does not show which of them leave IPv4 alone.)
 // options is NULL for the defaults. census is filled on success and on failure, unless its size is wrong.
 //
 // The call takes about as long as one that finds no port in that range, or two to three times as long where /proc is

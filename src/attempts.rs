@@ -10,21 +10,6 @@ use crate::census::{self, Census, Transport};
 use crate::error::Words;
 use crate::port_range::{Ports, Range, Unreadable};
 
-/// The address family of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// AF_INET: takes IPv4 only.
-    Ipv4,
-    /// AF_INET6: on the wildcard, and on IPv4-mapped addresses, takes IPv4 as well.
-    Ipv6,
-}
-
-impl Family {
-    pub(crate) fn of(address: &SocketAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
-    }
-}
-
 /// Where the port came from.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,43 +61,32 @@ pub(crate) enum Answer {
 /// As soon as a call has to name every port of the range, its numbers are those of that one pass; before it, they are
 /// those of the searches in parts of the range.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Attempts {
-    purpose: Purpose,
-    /// The last address that was tried.
-    address: Option<SocketAddr>,
+    /// How many ports were tried, the one that was won included.
+    pub tried: u32,
+    /// How many were in use (bind() said EADDRINUSE).
+    pub in_use: u32,
+    /// How many are forbidden (bind() said EACCES or EPERM).
+    pub forbidden: u32,
+    /// How often another socket listened first on a port this call had bound (listen() said EADDRINUSE).
+    pub listens_lost: u32,
+    /// How many ports have a connection to the same destination.
+    pub connections_taken: u32,
+    claimed: u32,
+    pub(crate) purpose: Purpose,
+    /// The last address that was tried; of a connection, its source.
+    pub(crate) address: Option<SocketAddr>,
     range: Option<Range>,
     usable: Option<u32>,
     /// The caller named the range, reserved ports included.
-    named: bool,
-    unreadable: Option<Unreadable>,
-    tried: u32,
-    in_use: u32,
-    forbidden: u32,
-    claimed: u32,
-    listens_lost: u32,
-    connections_taken: u32,
+    pub(crate) named: bool,
+    pub(crate) unreadable: Option<Unreadable>,
 }
 
 impl Attempts {
     pub(crate) fn on(purpose: Purpose, address: &SocketAddr) -> Self {
         Self { purpose, address: Some(*address), ..Self::default() }
-    }
-
-    pub(crate) fn wants_connection(&self) -> bool {
-        self.purpose == Purpose::Connect
-    }
-
-    /// The address is another one than was thought: the source of a connection.
-    pub(crate) fn from(&mut self, address: SocketAddr) {
-        self.address = Some(address);
-    }
-
-    pub(crate) fn in_named_range(&mut self) {
-        self.named = true;
-    }
-
-    pub(crate) fn cannot_read(&mut self, unreadable: Unreadable) {
-        self.unreadable = Some(unreadable);
     }
 
     /// From here on each of these ports is asked for, once.
@@ -153,21 +127,6 @@ impl Attempts {
         }
     }
 
-    /// Another socket listened first, on a port that was counted before.
-    pub(crate) fn lost_again(&mut self) {
-        self.listens_lost += 1;
-    }
-
-    /// A port that was thought to be won has a connection to this destination.
-    pub(crate) fn is_connected_after_all(&mut self) {
-        self.connections_taken += 1;
-    }
-
-    /// A connection in TIME_WAIT, which was counted, was taken over.
-    pub(crate) fn took_over(&mut self) {
-        self.connections_taken -= 1;
-    }
-
     /// Whether privilege is all that was missing.
     pub(crate) fn all_forbidden(&self) -> bool {
         self.tried > 0 && self.forbidden == self.tried
@@ -178,40 +137,10 @@ impl Attempts {
         !self.named && self.usable == Some(self.tried) && self.all_forbidden() && self.listens_lost == 0
     }
 
-    /// The address family of the last socket that was asked for. None when it did not come to that.
-    pub fn family(&self) -> Option<Family> {
-        self.address.as_ref().map(Family::of)
-    }
-
     /// The range the ports came from: the host's ephemeral range, or the one in the options. None when the host's range
     /// was not read: a call that succeeds at once does not need it.
     pub fn range(&self) -> Option<RangeInclusive<u16>> {
         self.range.map(|range| range.min()..=range.max())
-    }
-
-    /// How many ports were tried, the one that was won included.
-    pub fn tried(&self) -> u32 {
-        self.tried
-    }
-
-    /// How many were in use (bind() said EADDRINUSE).
-    pub fn in_use(&self) -> u32 {
-        self.in_use
-    }
-
-    /// How many are forbidden (bind() said EACCES or EPERM).
-    pub fn forbidden(&self) -> u32 {
-        self.forbidden
-    }
-
-    /// How often another socket listened first on a port this call had bound (listen() said EADDRINUSE).
-    pub fn listens_lost(&self) -> u32 {
-        self.listens_lost
-    }
-
-    /// How many ports have a connection to the same destination.
-    pub fn connections_taken(&self) -> u32 {
-        self.connections_taken
     }
 
     /// How many ports of the range the host reserves, if it was read.

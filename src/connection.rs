@@ -29,7 +29,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, InetDiag};
-use crate::census::{Filter, Seen, TIME_WAIT, Transport, proc};
+use crate::census::{Entry, Filter, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
 use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
 use crate::error::Failure;
@@ -97,7 +97,7 @@ impl<'a> PortSearch<'a> {
             Ok(source) => source,
         };
         let ports = OwnWindow::of(socket).ports(attempts)?;
-        attempts.from(source);
+        attempts.address = Some(source);
         let destination = where_it_goes(destination, source);
         // An unspecified source may be any.
         let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
@@ -204,7 +204,7 @@ impl<'a> PortSearch<'a> {
         if ports.peek().is_some() && timestamps_are_on() {
             for port in ports {
                 if let (Answer::Ours, claim) = self.name(port, true, true)? {
-                    attempts.took_over();
+                    attempts.connections_taken -= 1; // It was counted.
                     return Ok(Found::Port(claim));
                 }
             }
@@ -245,7 +245,9 @@ impl<'a> PortSearch<'a> {
                 self.in_time_wait.set(Some(port));
                 Some(Answer::Connected)
             }
-            Ok(Some(LISTEN)) => Some(Answer::InUse),
+            // On an interface it may be a listener outside of its VRF. bind() knows.
+            Ok(Some(LISTEN)) if self.interface == 0 => Some(Answer::InUse),
+            Ok(Some(LISTEN)) => None,
             Ok(Some(_)) => Some(Answer::Connected),
             Err(_) => {
                 self.is_answered.set(false);
@@ -266,12 +268,12 @@ impl<'a> PortSearch<'a> {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
         let mut count = 0;
-        let mut add = |seen: &Seen| {
-            let is_ours = seen.local.ip().to_canonical() == source || source.is_unspecified();
-            let same_interface = seen.interface == 0 || seen.interface == self.interface;
-            if is_ours && same_interface && canonical(seen.remote) == destination {
-                let set = if seen.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
-                set.insert(seen.local.port());
+        let mut add = |entry: &Entry| {
+            let is_ours = entry.local.ip().to_canonical() == source || source.is_unspecified();
+            let same_interface = entry.interface == 0 || entry.interface == self.interface;
+            if is_ours && same_interface && canonical(entry.remote) == destination {
+                let set = if entry.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
+                set.insert(entry.local.port());
                 count += 1;
             }
             true

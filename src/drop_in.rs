@@ -21,9 +21,9 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::attempts::{Answer, Purpose};
 use crate::claim::Claim;
 use crate::connection::{Found, PortSearch};
-use crate::error::{Failure, Step};
+use crate::error::{Failure, Step, timed};
 use crate::port_order::{PortOrder, Randoms, window};
-use crate::port_range::{self, Ports, Range};
+use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::strategy::{
     self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
     sweep, window_of,
@@ -67,7 +67,7 @@ pub struct Outcome {
 /// # }
 /// ```
 pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> {
-    timed(|attempts| bind_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
+    outcome(|attempts| bind_fd(socket.as_fd(), &SockAddr::from(*address), attempts))
 }
 
 /// listen(2) for your own socket, and SO_REUSEADDR on it, so that what it leaves in TIME_WAIT can be taken. It chooses
@@ -87,7 +87,7 @@ pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> 
 /// # }
 /// ```
 pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
-    timed(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
+    outcome(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
 
 /// connect(2) for your own socket, with SO_REUSEADDR, so that listeners can use its port. Where the kernel finds no
@@ -109,7 +109,9 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
 /// ```
 pub fn connect(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> {
     let to = SockAddr::from(*address);
-    timed(|attempts| connect_fd(socket.as_fd(), &|| SockRef::from(socket).connect(&to), &|| Some(to.clone()), attempts))
+    outcome(|attempts| {
+        connect_fd(socket.as_fd(), &|| SockRef::from(socket).connect(&to), &|| Some(to.clone()), attempts)
+    })
 }
 
 /// getsockname(2) for your own socket. It chooses the port if [`bind`] has not; from then on the socket listens.
@@ -123,16 +125,8 @@ pub fn local_addr(socket: &impl AsFd) -> io::Result<SocketAddr> {
     address.ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
-/// Runs one of the calls and adds to its outcome what was tried and how long it took.
-fn timed(call: impl FnOnce(&mut Attempts) -> Result<PortOrigin, Failure>) -> Result<Outcome, Error> {
-    let start = sys::monotonic_time();
-    let mut attempts = Attempts::default();
-    let outcome = call(&mut attempts);
-    let elapsed = sys::monotonic_time() - start;
-    match outcome {
-        Ok(origin) => Ok(Outcome { origin, attempts, elapsed }),
-        Err(failure) => Err(Error::new(failure, attempts, elapsed)),
-    }
+fn outcome(call: impl FnOnce(&mut Attempts) -> Result<PortOrigin, Failure>) -> Result<Outcome, Error> {
+    timed(call).map(|(origin, attempts, elapsed)| Outcome { origin, attempts, elapsed })
 }
 
 /// What the system call did by itself.
@@ -160,9 +154,14 @@ pub(crate) fn bind_fd(
     if wanted.port() != ANY_PORT {
         return without_help(Step::Bind, reference.bind(address));
     }
+    let reuse = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0);
+    // TCP_REPAIR makes it 2 (SK_FORCE_REUSE), which setsockopt() could not make it again.
+    if reuse > 1 {
+        return without_help(Step::Bind, reference.bind(address));
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
-    let reuse = reference.reuse_address().unwrap_or(false);
+    let reuse = reuse == 1;
     if reuse {
         let _ = allow_reuse(&reference, false);
     }
@@ -244,7 +243,7 @@ fn find_port(
         }
     }
     let Some(port) = shareable else {
-        return if attempts.forbidden() > 0 { Ok(None) } else { Err(no_port(attempts)) };
+        return if attempts.forbidden > 0 { Ok(None) } else { Err(no_port(attempts)) };
     };
     // It may be free after all.
     if let strategy::Search::Found(_) = search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
@@ -442,7 +441,7 @@ pub(crate) fn begin_connect_fd(
 fn named(outcome: Result<PortOrigin, Failure>, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     if found_no_port(&outcome) {
         // Another program was faster.
-        attempts.is_connected_after_all();
+        attempts.connections_taken += 1;
         return Err(no_connection(attempts));
     }
     outcome.map(|_| PortOrigin::Reused)
@@ -516,8 +515,8 @@ impl OwnWindow {
             let max = if host.contains(high) { high } else { host.max() };
             Ports::not_reserved(Range::new(min, max).unwrap_or(host))
         };
-        let ports = port_range::read_host_range().and_then(inside);
-        ports.map_err(|unreadable| attempts.cannot_read(unreadable)).ok()
+        let ports = port_range::read_host_range().or_else(Unreadable::or_remembered).and_then(inside);
+        ports.map_err(|unreadable| attempts.unreadable = Some(unreadable)).ok()
     }
 }
 

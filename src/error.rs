@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::text::Text;
-use crate::{Attempts, Census};
+use crate::{Attempts, Census, sys};
 
 /// The step that failed. Its name is that of the system call, as database logs know it from their "bind: %m".
 #[repr(C)]
@@ -157,6 +157,20 @@ impl Failure {
 
     pub(crate) fn without_attempts(self) -> Error {
         Error::new(self, Attempts::default(), Duration::ZERO)
+    }
+}
+
+/// Runs a call, and adds what was tried and how long it took.
+pub(crate) fn timed<T>(
+    call: impl FnOnce(&mut Attempts) -> Result<T, Failure>,
+) -> Result<(T, Attempts, Duration), Error> {
+    let start = sys::monotonic_time();
+    let mut attempts = Attempts::default();
+    let outcome = call(&mut attempts);
+    let elapsed = sys::monotonic_time() - start;
+    match outcome {
+        Ok(outcome) => Ok((outcome, attempts, elapsed)),
+        Err(failure) => Err(Error::new(failure, attempts, elapsed)),
     }
 }
 

@@ -54,7 +54,7 @@ mod sys;
 mod text;
 
 pub use address::Address;
-pub use attempts::{Attempts, Family, PortOrigin};
+pub use attempts::{Attempts, PortOrigin};
 pub use census::{Census, CensusSource, Holders};
 #[doc(hidden)]
 pub use census::{Connection, for_each_connection};

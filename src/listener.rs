@@ -10,15 +10,10 @@ use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms};
 use crate::port_range::{Ports, Range};
 use crate::strategy::{ANY_PORT, bind, is_bound, no_port, open_listener, picked_port};
-use crate::{Attempts, Family, PortOrigin};
+use crate::{Attempts, PortOrigin};
 
-/// A socket with its port.
-pub(crate) struct Opened {
-    pub(crate) socket: Socket,
-    pub(crate) family: Family,
-    pub(crate) port: u16,
-    pub(crate) origin: PortOrigin,
-}
+/// A socket, its port, and where that came from.
+pub(crate) type NewSocket = (Socket, u16, PortOrigin);
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range.
 pub(crate) fn tcp_listener(
@@ -26,10 +21,9 @@ pub(crate) fn tcp_listener(
     named: Option<Range>,
     backlog: i32,
     attempts: &mut Attempts,
-) -> Result<Opened, Failure> {
+) -> Result<NewSocket, Failure> {
     on_first_family(address, Purpose::Listen, attempts, |address, attempts| {
-        let (socket, port, origin) = open_listener(address, named, backlog, attempts)?;
-        Ok(Opened { socket, family: Family::of(&address), port, origin })
+        open_listener(address, named, backlog, attempts)
     })
 }
 
@@ -42,18 +36,18 @@ pub(crate) fn udp_socket(
     address: Option<Address>,
     named: Option<Range>,
     attempts: &mut Attempts,
-) -> Result<Opened, Failure> {
+) -> Result<NewSocket, Failure> {
     on_first_family(address, Purpose::Datagrams, attempts, |address, attempts| {
         let socket = match named {
             Some(range) => {
-                attempts.in_named_range();
+                attempts.named = true;
                 name_udp_port(address, &Ports::exactly(range), attempts)?
             }
             None => pick_udp_port(address, attempts)?,
         };
         let socket = socket.ok_or_else(|| no_port(attempts))?;
         let port = picked_port(&SockRef::from(&socket))?;
-        Ok(Opened { socket, family: Family::of(&address), port, origin: PortOrigin::Free })
+        Ok((socket, port, PortOrigin::Free))
     })
 }
 
@@ -70,7 +64,7 @@ fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<
         Ok(ports) if answer == Answer::Forbidden => return name_udp_port(address, &ports, attempts),
         Ok(ports) => attempts.count_all(&ports, answer),
         Err(unreadable) => {
-            attempts.cannot_read(unreadable);
+            attempts.unreadable = Some(unreadable);
             attempts.count(answer);
         }
     }
@@ -105,8 +99,8 @@ fn on_first_family(
     address: Option<Address>,
     purpose: Purpose,
     attempts: &mut Attempts,
-    mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<Opened, Failure>,
-) -> Result<Opened, Failure> {
+    mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<NewSocket, Failure>,
+) -> Result<NewSocket, Failure> {
     let (mut address, mut fallback) = candidates(address);
     loop {
         *attempts = Attempts::on(purpose, &address);

@@ -9,10 +9,10 @@ use socket2::Socket;
 
 use crate::address::Address;
 use crate::census::{self, Census, Transport};
-use crate::error::Failure;
-use crate::listener;
+use crate::error::{Failure, timed};
+use crate::listener::{self, NewSocket};
 use crate::port_range::{Ports, Range};
-use crate::{Attempts, Error, Family, PortOrigin, sys};
+use crate::{Attempts, Error, PortOrigin};
 
 /// The backlog of a listener whose options do not name one, as Greenplum has it.
 pub const DEFAULT_BACKLOG: i32 = 128;
@@ -35,8 +35,6 @@ pub struct Opened<S> {
     pub socket: S,
     /// Its port.
     pub port: u16,
-    /// The family of the socket; on the wildcard an IPv6 socket takes IPv4 as well.
-    pub family: Family,
     /// Where the port came from.
     pub origin: PortOrigin,
     /// The ports that were tried.
@@ -114,12 +112,12 @@ impl Options {
         opened(|attempts| self.open_udp_socket(attempts))
     }
 
-    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_tcp_socket(&self, attempts: &mut Attempts) -> Result<NewSocket, Failure> {
         let (address, named) = self.checked()?;
         listener::tcp_listener(address, named, self.backlog, attempts)
     }
 
-    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<listener::Opened, Failure> {
+    pub(crate) fn open_udp_socket(&self, attempts: &mut Attempts) -> Result<NewSocket, Failure> {
         let (address, named) = self.checked()?;
         listener::udp_socket(address, named, attempts)
     }
@@ -174,19 +172,9 @@ impl Options {
 }
 
 /// Adds to what was won what was tried, and how long it took.
-fn opened<S: From<Socket>>(
-    win: impl FnOnce(&mut Attempts) -> Result<listener::Opened, Failure>,
-) -> Result<Opened<S>, Error> {
-    let start = sys::monotonic_time();
-    let mut attempts = Attempts::default();
-    let won = win(&mut attempts);
-    let elapsed = sys::monotonic_time() - start;
-    match won {
-        Ok(listener::Opened { socket, family, port, origin }) => {
-            Ok(Opened { socket: socket.into(), port, family, origin, attempts, elapsed })
-        }
-        Err(failure) => Err(Error::new(failure, attempts, elapsed)),
-    }
+fn opened<S: From<Socket>>(win: impl FnOnce(&mut Attempts) -> Result<NewSocket, Failure>) -> Result<Opened<S>, Error> {
+    let ((socket, port, origin), attempts, elapsed) = timed(win)?;
+    Ok(Opened { socket: socket.into(), port, origin, attempts, elapsed })
 }
 
 /// Opens a TCP listener with the default [`Options`].

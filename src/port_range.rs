@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::sys::Pages;
 
@@ -111,6 +111,11 @@ impl Unreadable {
     pub(crate) fn is_momentary(&self) -> bool {
         matches!(self.errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
     }
+
+    /// The range as it was read last in this process, where a descriptor is what was missing.
+    pub(crate) fn or_remembered(self) -> Result<Range, Self> {
+        if self.is_momentary() { known_host_range() } else { Err(self) }
+    }
 }
 
 /// Ports that may be asked for by name.
@@ -175,8 +180,22 @@ impl Ports {
     }
 }
 
+/// Whether the host reserved no ports when the list was read last in this process. A process without a descriptor to
+/// read it with goes by that.
+static NOTHING_RESERVED: AtomicBool = AtomicBool::new(false);
+
 /// The ports that the host reserves, or None when there are none.
 fn read_reserved() -> Result<Option<PortSet>, Unreadable> {
+    match read_list() {
+        Err(unreadable) if unreadable.is_momentary() && NOTHING_RESERVED.load(Ordering::Relaxed) => Ok(None),
+        list => {
+            NOTHING_RESERVED.store(matches!(list, Ok(None)), Ordering::Relaxed);
+            list
+        }
+    }
+}
+
+fn read_list() -> Result<Option<PortSet>, Unreadable> {
     let mut text = [0; 512];
     let list = match read_once(RESERVED_FILE, &mut text) {
         Ok(list) => list,

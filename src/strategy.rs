@@ -53,7 +53,7 @@ use socket2::{SockAddr, SockRef, Socket, Type};
 use crate::attempts::Answer;
 use crate::claim::Claim;
 use crate::error::{Failure, Step};
-use crate::listener::open;
+use crate::listener::{NewSocket, open};
 use crate::port_order::{self, PortOrder, Randoms};
 use crate::port_range::{self, Ports, Range, Unreadable};
 use crate::sys::{self, IP_LOCAL_PORT_RANGE};
@@ -87,7 +87,7 @@ pub(crate) fn open_listener(
     named: Option<Range>,
     backlog: i32,
     attempts: &mut Attempts,
-) -> Result<(Socket, u16, PortOrigin), Failure> {
+) -> Result<NewSocket, Failure> {
     let socket = OwnSocket { socket: Some(open(address, Type::STREAM)?), address, backlog };
     let mut listener = Listener { socket, attempts, randoms: Randoms::for_this_call() };
     let (port, origin) = match named {
@@ -149,7 +149,7 @@ impl Listener<'_> {
         let ports = match self.host_ports()? {
             Ok(ports) => ports,
             Err(unreadable) => {
-                self.attempts.cannot_read(unreadable);
+                self.attempts.unreadable = Some(unreadable);
                 return self.let_kernel_pick()?.ok_or_else(|| no_port(self.attempts));
             }
         };
@@ -171,7 +171,7 @@ impl Listener<'_> {
         if self.sweep(&ports)? {
             return self.named(PortOrigin::Reused);
         }
-        if self.attempts.forbidden() > 0 {
+        if self.attempts.forbidden > 0 {
             if let Some(picked) = self.let_kernel_pick()? {
                 return Ok(picked);
             }
@@ -181,7 +181,7 @@ impl Listener<'_> {
 
     fn in_named_range(&mut self, range: Range) -> Result<(u16, PortOrigin), Failure> {
         self.randoms.differ_by_process();
-        self.attempts.in_named_range();
+        self.attempts.named = true;
         let ports = Ports::exactly(range);
         if self.name_exclusively(&ports)? {
             return self.named(PortOrigin::Free);
@@ -212,7 +212,7 @@ impl Listener<'_> {
         match search {
             Search::Found(_) if self.socket.listen()? => self.share(true)?,
             Search::Found(_) => {
-                self.attempts.lost_again();
+                self.attempts.listens_lost += 1;
                 self.socket.renew(false)?;
                 return Ok(Search::Taken);
             }
@@ -294,7 +294,7 @@ impl Listener<'_> {
                     self.share(true)?;
                     return self.named(PortOrigin::PickedByKernel).map(Some);
                 }
-                self.attempts.lost_again();
+                self.attempts.listens_lost += 1;
                 self.socket.renew(share)?;
             }
         }
@@ -406,7 +406,7 @@ pub(crate) fn sweep(
         for port in order.clone() {
             match take(port, heeds_claims)? {
                 Answer::Ours => return Ok(Some(port)),
-                Answer::Lost => attempts.lost_again(),
+                Answer::Lost => attempts.listens_lost += 1,
                 Answer::Claimed => claimed = true,
                 Answer::InUse | Answer::Forbidden | Answer::Connected => {}
             }
@@ -512,7 +512,7 @@ pub(crate) fn is_bound(socket: &SockRef<'_>) -> bool {
 
 /// The errno of the system call that finds no port; EACCES when privilege is all that was missing.
 pub(crate) fn no_port(attempts: &Attempts) -> Failure {
-    let step = if attempts.listens_lost() > 0 { Step::Listen } else { Step::Bind };
-    let privilege_is_missing = attempts.all_forbidden() && attempts.listens_lost() == 0;
+    let step = if attempts.listens_lost > 0 { Step::Listen } else { Step::Bind };
+    let privilege_is_missing = attempts.all_forbidden() && attempts.listens_lost == 0;
     Failure::no_port(step, if privilege_is_missing { libc::EACCES } else { libc::EADDRINUSE }, attempts)
 }

@@ -1,7 +1,20 @@
-//! The C library is made of the sources and the dependencies of this crate, though with another manifest.
+//! What is written elsewhere is what Cargo.toml says. (That the header is the one the sources say: `make check-header`.)
 
 use std::fs;
 use std::path::Path;
+
+#[test]
+fn the_header_has_the_version_of_the_package() {
+    let header = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/ic_listener.h")).unwrap();
+    for line in [
+        concat!("IC_LISTENER_VERSION \"", env!("CARGO_PKG_VERSION"), "\""),
+        concat!("IC_LISTENER_VERSION_MAJOR ", env!("CARGO_PKG_VERSION_MAJOR")),
+        concat!("IC_LISTENER_VERSION_MINOR ", env!("CARGO_PKG_VERSION_MINOR")),
+        concat!("IC_LISTENER_VERSION_PATCH ", env!("CARGO_PKG_VERSION_PATCH")),
+    ] {
+        assert!(header.contains(&format!("#define {line}\n")), "{line}");
+    }
+}
 
 /// The lines of `section`, without comments.
 fn section(manifest: &str, section: &str) -> Vec<String> {

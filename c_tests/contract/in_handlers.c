@@ -77,115 +77,59 @@ host_with_a_long_list(void)
 	set_sysctl("net.ipv4.ip_local_reserved_ports", "%s", list);
 }
 
-static const struct
-{
-	const char *name;
-	void		(*prepare) (void);
-}			hosts[] =
-{
-	{"quiet host", quiet_host},
-	{"ports in TIME_WAIT", crowded_host},
-	{"most ports are connected", connected_host},
-	{"full host", full_host},
-	{"long list of reserved ports", host_with_a_long_list},
+static void (*const hosts[]) (void) = {
+	quiet_host, crowded_host, connected_host, full_host, host_with_a_long_list
 };
 
-/* The calls; the report is not on their stack. */
-
-static IcListenerReport report = IC_LISTENER_REPORT_INIT;
 static int	call_fd;
-static struct sockaddr_storage call_address;
-static socklen_t call_length;
+static struct sockaddr_storage server;
+static socklen_t server_length;
 
-static void
-call_nothing(void)
-{
-}
+#define CALLS 8
 
-static void
-call_setup(void)
-{
-	int			port;
-
-	setup_listener(&port, &call_fd);
-}
-
-static void
-call_tcp(void)
-{
-	int			port;
-
-	ic_listener_open_tcp(NULL, &port, &call_fd, &report);
-}
-
-static void
-call_udp(void)
-{
-	int			port;
-
-	ic_listener_open_udp(NULL, &port, &call_fd, &report);
-}
-
-static void
-call_link_local(void)
-{
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-	int			port;
-
-	options.address = "fe80::1%lo";
-	ic_listener_open_tcp(&options, &port, &call_fd, &report);
-}
-
-static void
-call_census(void)
-{
-	static IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
-
-	ic_listener_census(NULL, &census);
-}
-
-static void
-call_bind_and_listen(void)
+/* In a thread; what the call fills is not on its stack. The first is none. */
+static void *
+call(void *number)
 {
 	static const struct sockaddr_in any = {.sin_family = AF_INET};
+	static IcListenerOptions link_local = IC_LISTENER_OPTIONS_INIT;
+	static IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	static IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
+	static int	port;
+	static int	fd;
 
-	ic_listener_bind(call_fd, (const struct sockaddr *) &any, sizeof(any), &report);
-	ic_listener_listen(call_fd, 1, &report);
-}
-
-static void
-call_connect(void)
-{
-	ic_listener_connect(call_fd, (struct sockaddr *) &call_address, call_length,
-						&report);
-}
-
-static const struct
-{
-	const char *name;
-	void		(*call) (void);
-}			calls[] =
-{
-	{"nothing", call_nothing},
-	{"setup_listener()", call_setup},
-	{"ic_listener_open_tcp()", call_tcp},
-	{"ic_listener_open_udp()", call_udp},
-	{"a link-local address", call_link_local},
-	{"ic_listener_census()", call_census},
-	{"ic_listener_bind() and _listen()", call_bind_and_listen},
-	{"ic_listener_connect()", call_connect},
-};
-
-static void *
-call_in_thread(void *call)
-{
-	((void (*) (void)) call) ();
+	switch (*(int *) number)
+	{
+		case 1:
+			setup_listener(&port, &fd);
+			break;
+		case 2:
+			ic_listener_open_tcp(NULL, &port, &fd, &report);
+			break;
+		case 3:
+			ic_listener_open_udp(NULL, &port, &fd, &report);
+			break;
+		case 4:
+			link_local.address = "fe80::1%lo";
+			ic_listener_open_tcp(&link_local, &port, &fd, &report);
+			break;
+		case 5:
+			ic_listener_census(NULL, &census);
+			break;
+		case 6:
+			ic_listener_bind(call_fd, (struct sockaddr *) &any, sizeof(any), &report);
+			ic_listener_listen(call_fd, 1, &report);
+			break;
+		case 7:
+			ic_listener_connect(call_fd, (struct sockaddr *) &server, server_length, &report);
+			break;
+	}
 	return NULL;
 }
 
 /* How much of a stack that was painted a call has written to. */
 static long
-stack_used(void (*call) (void))
+stack_used(int number)
 {
 	const size_t size = 256 * 1024;
 	unsigned char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -196,42 +140,22 @@ stack_used(void (*call) (void))
 
 	expect(stack != MAP_FAILED);
 	memset(stack, 0xa5, size);
-	call_fd = stream_socket("127.0.0.1");
 	pthread_attr_init(&attributes);
 	expect(pthread_attr_setstack(&attributes, stack, size) == 0);
-	expect(pthread_create(&thread, &attributes, call_in_thread, (void *) call) == 0);
+	expect(pthread_create(&thread, &attributes, call, &number) == 0);
 	pthread_join(thread, NULL);
-	close(call_fd);
 	while (untouched < size && stack[untouched] == 0xa5)
 		untouched++;
 	return size - untouched;
 }
 
-/* And the smallest stacks that threads can have: 16 KiB on many hosts. */
-static void
-call_on_the_smallest_stack(void (*call) (void))
-{
-	pthread_attr_t attributes;
-	pthread_t	thread;
-
-	call_fd = stream_socket("127.0.0.1");
-	pthread_attr_init(&attributes);
-	expect(pthread_attr_setstacksize(&attributes,
-									 sysconf(_SC_THREAD_STACK_MIN)) == 0);
-	expect(pthread_create(&thread, &attributes, call_in_thread, (void *) call) == 0);
-	pthread_join(thread, NULL);
-	close(call_fd);
-}
-
 static void
 measure_stack(void *host)
 {
-	long		most = 0;
-
 	skip_without_ipv6();
-	hosts[*(int *) host].prepare();
-	call_length = socket_address("127.0.0.1", SERVER_PORT, &call_address);
-	for (size_t i = 1; i < lengthof(calls); i++)
+	hosts[*(int *) host] ();
+	server_length = socket_address("127.0.0.1", SERVER_PORT, &server);
+	for (int number = 1; number < CALLS; number++)
 	{
 		int			pid = fork_child();
 		long		used;
@@ -241,14 +165,12 @@ measure_stack(void *host)
 			wait_for_child(pid);
 			continue;
 		}
-		used = stack_used(calls[i].call) - stack_used(call_nothing);
-		now_doing("%s, %s", hosts[*(int *) host].name, calls[i].name);
-		printf("# %s, %s: %ld bytes of stack\n", hosts[*(int *) host].name,
-			   calls[i].name, used);
+		call_fd = stream_socket("127.0.0.1");
+		used = stack_used(number) - stack_used(0);
+		printf("# host %d, call %d: %ld bytes of stack\n", *(int *) host, number, used);
+		require(used <= STACK, "host %d, call %d: %ld bytes of stack", *(int *) host,
+				number, used);
 		fflush(stdout);
-		most = used > most ? used : most;
-		require(most <= STACK, "%ld bytes of stack", most);
-		call_on_the_smallest_stack(calls[i].call);
 		_exit(0);
 	}
 }
@@ -265,7 +187,7 @@ the_stack_is_as_deep_as_the_header_says(void **state)
  * Interrupting everything
  */
 
-#define INTERRUPTIONS 2000
+#define INTERRUPTIONS 1000
 
 static volatile sig_atomic_t in_library;
 static volatile sig_atomic_t in_malloc;
@@ -281,8 +203,7 @@ connect_and_reset(void)
 	int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int			error = 0;
 
-	if (ic_listener_connect(fd, (struct sockaddr *) &call_address, call_length,
-							NULL) != 0)
+	if (ic_listener_connect(fd, (struct sockaddr *) &server, server_length, NULL) != 0)
 		error = errno;
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
@@ -305,26 +226,27 @@ connect_in_handler(int signal)
 	errno = saved_errno;
 }
 
-/* Takes the connections, and sends the signals. */
+/*
+ * Takes the connections, and sends signals until the test ends: two of them
+ * that are pending at once are handled as one.
+ */
 static void
-accept_and_interrupt(int server, int parent)
+accept_and_interrupt(int listener, int parent)
 {
 	int			child = fork_child();
 
 	if (child == 0)
 	{
 		for (;;)
-			close(accept(server, NULL, NULL));
+			close(accept(listener, NULL, NULL));
 	}
-	for (int i = 0; i < INTERRUPTIONS; i++)
+	for (int i = 0;; i++)
 	{
 		struct timespec pause = {0, 1000L * (50 + i * 7919 % 400)};
 
 		kill(parent, SIGUSR1);
 		nanosleep(&pause, NULL);
 	}
-	for (;;)
-		pause();
 }
 
 TEST_IN_NETNS(a_handler_may_interrupt_malloc_and_the_library_itself)
@@ -333,15 +255,15 @@ TEST_IN_NETNS(a_handler_may_interrupt_malloc_and_the_library_itself)
 	.sa_flags = SA_RESTART};
 	int			parent = getpid();
 	void	   *kept[64] = {NULL};
-	int			server;
+	int			listener;
 
 	crowd(PORT_MIN, PORT_MAX);
-	server = server_on("127.0.0.1", SERVER_PORT);
-	call_length = socket_address("127.0.0.1", SERVER_PORT, &call_address);
+	listener = server_on("127.0.0.1", SERVER_PORT);
+	server_length = socket_address("127.0.0.1", SERVER_PORT, &server);
 	expect(sigaction(SIGUSR1, &action, NULL) == 0);
 	if (fork_child() == 0)
-		accept_and_interrupt(server, parent);
-	for (long i = 0; handled < INTERRUPTIONS / 2; i++)
+		accept_and_interrupt(listener, parent);
+	for (long i = 0; handled < INTERRUPTIONS; i++)
 	{
 		int			error;
 

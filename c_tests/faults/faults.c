@@ -17,11 +17,9 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #if __has_include(<valgrind/valgrind.h>)
@@ -35,7 +33,6 @@
 
 #define PORT_MIN 40000
 #define PORT_MAX 40007
-#define PORTS (PORT_MAX - PORT_MIN + 1)
 #define SERVER_PORT 30000
 
 /* What close() leaves in errno, to see that errno is set after it. */
@@ -48,7 +45,7 @@
 typedef enum Function
 {
 	SOCKET, SETSOCKOPT, GETSOCKOPT, BIND, LISTEN, CONNECT, SHUTDOWN,
-	GETSOCKNAME, OPEN, READ, SEND, RECV, CLOSE, MMAP, RANDOM,
+	GETSOCKNAME, OPEN, READ, SEND, RECV, CLOSE, MMAP,
 	FUNCTIONS
 } Function;
 
@@ -74,7 +71,6 @@ static const struct
 	[RECV] = {"recv", {EINTR, EAGAIN, ENOBUFS, EPERM}},
 	[CLOSE] = {"close", {EINTR, EIO}},
 	[MMAP] = {"mmap", {ENOMEM, EPERM}},
-	[RANDOM] = {"getrandom", {ENOSYS, EAGAIN, EINTR}},
 };
 
 /* Whether the failure of a system call is the library call's. */
@@ -85,19 +81,21 @@ typedef enum Need
 	NEEDED,
 } Need;
 
-static struct
+/* One call of the library. */
+static struct Stage
 {
 	bool		active;
 	Function	function;
 	int			occurrence;		/* 0: no fault */
 	bool		for_ever;
 	int			error;
+	int			caller_fd;		/* or -1 */
+	int			listener_fd;	/* the library's own, or -1 */
 	bool		hit;
 	Need		need;			/* of what failed: the greatest */
 	int			counts[FUNCTIONS];
 	int			allocations;
 	int			mapped;
-	int			caller_fd;
 }			stage;
 
 static bool
@@ -124,97 +122,44 @@ fails(Function function, Need need)
 	return true;
 }
 
-#define WRAP(type, name, parameters, arguments, function, need, failure) \
-	extern type __real_##name parameters; \
-	extern type __wrap_##name parameters; \
-	type \
-	__wrap_##name parameters \
-	{ \
-		return fails(function, need) ? (failure) : __real_##name arguments; \
-	}
-
-/* The port is what is refused, and there are others. */
-static bool
-is_about_the_port(int error)
+/* Sockets beside ours may be needed to find out. */
+static Need
+need_of(int fd)
 {
-	return error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES ||
-		error == EPERM;
+	return fd == (stage.caller_fd >= 0 ? stage.caller_fd : stage.listener_fd) ?
+		NEEDED : EITHER;
+}
+
+/*
+ * A claim can be done without; connect() and listen() have their own words
+ * for a bind() that fails.
+ */
+static Need
+need_of_bind(int fd, const struct sockaddr *address)
+{
+	return address->sa_family == AF_UNIX ? OPTIONAL :
+		stage.caller_fd >= 0 ? EITHER : need_of(fd);
 }
 
 extern int	__real_socket(int domain, int type, int protocol);
-extern int	__wrap_socket(int domain, int type, int protocol);
-
-static int	listener_fd = -1;
+extern int	__real_close(int fd);
+extern void *__real_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
+extern int	__real_munmap(void *at, size_t size);
 
 /* Netlink, AF_UNIX and the search for a route can be done without. */
 int
 __wrap_socket(int domain, int type, int protocol)
 {
-	bool		inet = domain == AF_INET || domain == AF_INET6;
-	bool		ours = inet && stage.caller_fd < 0;
+	bool		ours = (domain == AF_INET || domain == AF_INET6) && stage.caller_fd < 0;
 	int			fd;
 
 	if (fails(SOCKET, ours ? NEEDED : OPTIONAL))
 		return -1;
 	fd = __real_socket(domain, type, protocol);
 	if (stage.active && ours)
-		listener_fd = fd;
+		stage.listener_fd = fd;
 	return fd;
 }
-
-/* Sockets beside ours may be needed to find out. */
-static Need
-need_of(int fd)
-{
-	return fd == (stage.caller_fd >= 0 ? stage.caller_fd : listener_fd) ?
-		NEEDED : EITHER;
-}
-
-/* connect() and listen() have their own words for a bind() that fails. */
-static Need
-need_of_bind(int fd)
-{
-	return stage.caller_fd >= 0 ? EITHER : need_of(fd);
-}
-
-WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
-	 (fd, level, name, value, size), SETSOCKOPT, EITHER, -1)
-WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size),
-	 (fd, level, name, value, size), GETSOCKOPT, EITHER, -1)
-WRAP(int, bind, (int fd, const struct sockaddr *address, socklen_t size),
-	 (fd, address, size), BIND,
-	 address->sa_family == AF_UNIX ? OPTIONAL : need_of_bind(fd), -1)
-WRAP(int, listen, (int fd, int backlog), (fd, backlog), LISTEN, need_of(fd), -1)
-WRAP(int, connect, (int fd, const struct sockaddr *address, socklen_t size),
-	 (fd, address, size), CONNECT, fd == stage.caller_fd ? NEEDED : OPTIONAL, -1)
-WRAP(int, shutdown, (int fd, int how), (fd, how), SHUTDOWN, EITHER, -1)
-WRAP(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size),
-	 (fd, address, size), GETSOCKNAME, EITHER, -1)
-WRAP(int, open64, (const char *path, int flags, mode_t mode),
-	 (path, flags, mode), OPEN, OPTIONAL, -1)
-WRAP(ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size),
-	 READ, OPTIONAL, -1)
-WRAP(ssize_t, send, (int fd, const void *data, size_t size, int flags),
-	 (fd, data, size, flags), SEND, OPTIONAL, -1)
-WRAP(ssize_t, sendto, (int fd, const void *data, size_t size, int flags,
-					   const struct sockaddr *to, socklen_t length),
-	 (fd, data, size, flags, to, length), SEND, OPTIONAL, -1)
-WRAP(ssize_t, recv, (int fd, void *buffer, size_t size, int flags),
-	 (fd, buffer, size, flags), RECV, OPTIONAL, -1)
-WRAP(ssize_t, recvfrom, (int fd, void *buffer, size_t size, int flags,
-						 struct sockaddr *from, socklen_t *length),
-	 (fd, buffer, size, flags, from, length), RECV, OPTIONAL, -1)
-WRAP(ssize_t, getrandom, (void *buffer, size_t size, unsigned flags),
-	 (buffer, size, flags), RANDOM, OPTIONAL, -1)
-
-extern int	__real_close(int fd);
-extern int	__wrap_close(int fd);
-extern void *__real_mmap(void *at, size_t size, int access, int flags, int fd,
-						 off_t offset);
-extern void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd,
-						 off_t offset);
-extern int	__real_munmap(void *at, size_t size);
-extern int	__wrap_munmap(void *at, size_t size);
 
 /* A descriptor is gone also where close() fails. */
 int
@@ -245,9 +190,36 @@ __wrap_munmap(void *at, size_t size)
 	return __real_munmap(at, size);
 }
 
+#define WRAP(type, name, parameters, arguments, function, need) \
+	extern type __real_##name parameters; \
+	type \
+	__wrap_##name parameters \
+	{ \
+		return fails(function, need) ? -1 : __real_##name arguments; \
+	}
+
+WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
+	 (fd, level, name, value, size), SETSOCKOPT, EITHER)
+WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size),
+	 (fd, level, name, value, size), GETSOCKOPT, EITHER)
+WRAP(int, bind, (int fd, const struct sockaddr *address, socklen_t size),
+	 (fd, address, size), BIND, need_of_bind(fd, address))
+WRAP(int, listen, (int fd, int backlog), (fd, backlog), LISTEN, need_of(fd))
+WRAP(int, connect, (int fd, const struct sockaddr *address, socklen_t size),
+	 (fd, address, size), CONNECT, fd == stage.caller_fd ? NEEDED : OPTIONAL)
+WRAP(int, shutdown, (int fd, int how), (fd, how), SHUTDOWN, EITHER)
+WRAP(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size),
+	 (fd, address, size), GETSOCKNAME, EITHER)
+WRAP(int, open64, (const char *path, int flags, mode_t mode), (path, flags, mode),
+	 OPEN, OPTIONAL)
+WRAP(ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size), READ, OPTIONAL)
+WRAP(ssize_t, send, (int fd, const void *data, size_t size, int flags),
+	 (fd, data, size, flags), SEND, OPTIONAL)
+WRAP(ssize_t, recv, (int fd, void *buffer, size_t size, int flags),
+	 (fd, buffer, size, flags), RECV, OPTIONAL)
+
 #define COUNT(type, name, parameters, arguments) \
 	extern type __real_##name parameters; \
-	extern type __wrap_##name parameters; \
 	type \
 	__wrap_##name parameters \
 	{ \
@@ -306,7 +278,7 @@ connected(void)
 
 typedef enum Action
 {
-	SETUP, OPEN_TCP, OPEN_NAMED, OPEN_UDP,	/* make a socket */
+	SETUP, OPEN_TCP, OPEN_NAMED_TCP, OPEN_UDP, OPEN_NAMED_UDP,	/* make a socket */
 	CENSUS,
 	A_CONNECT, A_BIND, A_LISTEN, BIND_LISTEN, BIND_CONNECT	/* take one */
 } Action;
@@ -326,10 +298,10 @@ static const Scenario scenarios[] = {
 	{"setup_listener, held", held, SETUP, NULL, EADDRINUSE},
 	{"open_tcp, quiet", quiet, OPEN_TCP, "127.0.0.1", 0},
 	{"open_tcp, held", held, OPEN_TCP, NULL, EADDRINUSE},
-	{"open_tcp, named range", in_time_wait, OPEN_NAMED, "127.0.0.1", 0},
+	{"open_tcp, named range", in_time_wait, OPEN_NAMED_TCP, "127.0.0.1", 0},
 	{"open_tcp, link-local", quiet, OPEN_TCP, "fe80::1%lo", EADDRNOTAVAIL},
 	{"open_udp", quiet, OPEN_UDP, NULL, 0},
-	{"open_udp, named range", quiet, OPEN_NAMED, NULL, 0},
+	{"open_udp, named range", quiet, OPEN_NAMED_UDP, NULL, 0},
 	{"connect, quiet", quiet, A_CONNECT, "127.0.0.1", 0},
 	{"connect, TIME_WAIT", in_time_wait, A_CONNECT, "127.0.0.1", 0},
 	{"connect, TIME_WAIT, IPv6", in_time_wait, A_CONNECT, "::1", 0},
@@ -346,97 +318,51 @@ static const Scenario scenarios[] = {
 
 static const Scenario *scenario;
 
-/* What one run gave. */
-typedef struct Run
-{
-	int			error;
-	int			port;
-	int			fd;
-	int			reported;		/* the report's error, or -1 */
-	int			step;
-} Run;
-
+/* report may be NULL. */
 static int
-act(Run *run, IcListenerReport *report)
+act(int *port, int *fd, IcListenerReport *report)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	IcListenerOptions named = IC_LISTENER_OPTIONS_INIT;
 	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 	struct sockaddr_storage at;
 	struct sockaddr_storage to;
-	const struct sockaddr *address = (const struct sockaddr *) &at;
-	const char *host = scenario->address != NULL ? scenario->address : "0.0.0.0";
 	socklen_t	length = 0;
 
-	options.address = scenario->address;
+	named.address = options.address = scenario->address;
+	named.port_min = PORT_MIN;
+	named.port_max = PORT_MAX;
 	if (scenario->action >= A_CONNECT)
 	{
-		length = socket_address(host, 0, &at);
-		socket_address(host, SERVER_PORT, &to);
+		socket_address(scenario->address, 0, &at);
+		length = socket_address(scenario->address, SERVER_PORT, &to);
 	}
-	if (scenario->action == OPEN_NAMED || scenario->action == CENSUS)
-	{
-		options.port_min = PORT_MIN;
-		options.port_max = PORT_MAX;
-	}
-	errno = 0;
-	stage.active = true;
 	switch (scenario->action)
 	{
 		case SETUP:
-			return setup_listener(&run->port, &run->fd);
+			return setup_listener(port, fd);
 		case OPEN_TCP:
-			return ic_listener_open_tcp(&options, &run->port, &run->fd, report);
-		case OPEN_NAMED:
-			return (scenario->address != NULL ? ic_listener_open_tcp :
-					ic_listener_open_udp) (&options, &run->port, &run->fd,
-										   report);
+			return ic_listener_open_tcp(&options, port, fd, report);
+		case OPEN_NAMED_TCP:
+			return ic_listener_open_tcp(&named, port, fd, report);
 		case OPEN_UDP:
-			return ic_listener_open_udp(&options, &run->port, &run->fd, report);
+			return ic_listener_open_udp(&options, port, fd, report);
+		case OPEN_NAMED_UDP:
+			return ic_listener_open_udp(&named, port, fd, report);
 		case CENSUS:
-			return ic_listener_census(&options, &census);
-		case A_CONNECT:
-			return ic_listener_connect(run->fd, (struct sockaddr *) &to, length,
-									   report);
+			return ic_listener_census(&named, &census);
 		case A_LISTEN:
-			return ic_listener_listen(run->fd, 8, report);
+			return ic_listener_listen(*fd, 8, report);
+		case A_CONNECT:
+			return ic_listener_connect(*fd, (struct sockaddr *) &to, length, report);
 		default:
-			if (ic_listener_bind(run->fd, address, length, report) != 0)
-				return -1;
-			return scenario->action == A_BIND ? 0 :
-				scenario->action == BIND_LISTEN ?
-				ic_listener_listen(run->fd, 8, report) :
-				ic_listener_connect(run->fd, (struct sockaddr *) &to, length,
-									report);
+			break;
 	}
-}
-
-static Run
-go(int caller_fd, bool with_report)
-{
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	Run			run = {.port = UNTOUCHED, .fd = UNTOUCHED, .reported = -1};
-	int			returned;
-
-	if (caller_fd >= 0)
-		run.fd = caller_fd;
-	memset(stage.counts, 0, sizeof(stage.counts));
-	stage.caller_fd = caller_fd;
-	stage.hit = false;
-	stage.need = OPTIONAL;
-	stage.allocations = stage.mapped = 0;
-	listener_fd = -1;
-	returned = act(&run, with_report ? &report : NULL);
-	run.error = errno;
-	stage.active = false;
-	expect(returned == 0 || (returned == -1 && run.error != 0));
-	if (returned == 0)
-		run.error = 0;
-	if (with_report && scenario->action != SETUP && scenario->action != CENSUS)
-	{
-		run.reported = report.error;
-		run.step = report.step;
-	}
-	return run;
+	if (ic_listener_bind(*fd, (struct sockaddr *) &at, length, report) != 0)
+		return -1;
+	return scenario->action == A_BIND ? 0 :
+		scenario->action == BIND_LISTEN ? ic_listener_listen(*fd, 8, report) :
+		ic_listener_connect(*fd, (struct sockaddr *) &to, length, report);
 }
 
 /* How many ports of the range another socket can share. */
@@ -456,9 +382,17 @@ shareable_ports(void)
 	return count;
 }
 
+static bool
+is_one_of(int error, const int *errors)
+{
+	while (*errors != 0 && *errors != error)
+		errors++;
+	return *errors != 0;
+}
+
 /* The library call's errno for missing ports. */
 static bool
-is_want_of_ports(int error)
+is_no_port(int error)
 {
 	bool		connecting = scenario->action == A_CONNECT ||
 		scenario->action == BIND_CONNECT;
@@ -467,18 +401,16 @@ is_want_of_ports(int error)
 		(scenario->action != A_CONNECT && error == EADDRINUSE);
 }
 
-/* Without IPv6 the wildcard is IPv4's. */
-static bool
-is_lack_of_ipv6(int error)
-{
-	return error == EAFNOSUPPORT || error == EPERM || error == EACCES ||
-		error == EPROTONOSUPPORT || error == ENOSYS || error == EINVAL;
-}
-
 static bool
 is_right(int error, Function function, int fault)
 {
-	bool		as_ever = error == scenario->error || is_want_of_ports(error);
+	/* The port is what bind() refuses, and there are others. */
+	static const int of_the_port[] = {EADDRINUSE, EADDRNOTAVAIL, EACCES, EPERM, 0};
+	/* Without IPv6 the wildcard is IPv4's. */
+	static const int no_ipv6[] = {
+		EAFNOSUPPORT, EPERM, EACCES, EPROTONOSUPPORT, ENOSYS, EINVAL, 0
+	};
+	bool		as_ever = error == scenario->error || is_no_port(error);
 
 	if (!stage.hit)
 		return error == scenario->error;
@@ -488,19 +420,31 @@ is_right(int error, Function function, int fault)
 		return error == scenario->error;
 	if (scenario->action == CENSUS)
 		return as_ever || error == fault;
-	if (function == SOCKET && stage.need == NEEDED && is_lack_of_ipv6(fault) &&
+	if (function == SOCKET && stage.need == NEEDED && is_one_of(fault, no_ipv6) &&
 		scenario->address == NULL)
 		return stage.for_ever ? error == fault : as_ever;
-	if (function == BIND && stage.need != OPTIONAL && is_about_the_port(fault))
+	if (function == BIND && stage.need != OPTIONAL && is_one_of(fault, of_the_port))
 		return as_ever || error == EACCES || error == fault;
 	/* A socket that has a port already: connect()'s answer stands. */
-	if (function == BIND && fault == EINVAL && is_want_of_ports(error))
+	if (function == BIND && fault == EINVAL && is_no_port(error))
 		return true;
 	if ((function == LISTEN && fault == EADDRINUSE) ||
 		(function == CONNECT && fault == EADDRNOTAVAIL))
 		return as_ever;
 	return stage.need == NEEDED ? error == fault :
 		as_ever || (stage.need == EITHER && error == fault);
+}
+
+/*
+ * Connected once from a port that was named, a socket keeps that: it was
+ * refused, or nobody could be asked whether the connection exists. So does one
+ * whose listen() was lost.
+ */
+static bool
+may_keep_a_port(Function function)
+{
+	return scenario->action >= BIND_LISTEN || function == CONNECT || function == LISTEN ||
+		function == GETSOCKNAME || function == SOCKET || function == SEND || function == RECV;
 }
 
 static int	faults_tried;
@@ -510,65 +454,69 @@ static int	shareable;
 static bool
 try_fault(Function function, int occurrence, bool for_ever, int fault)
 {
-	bool		takes_one = scenario->action >= A_CONNECT;
+	bool		opens_one = scenario->action < CENSUS;
+	bool		takes_one = scenario->action > CENSUS;
+	bool		has_report = scenario->action != SETUP && scenario->action != CENSUS &&
+		occurrence % 2 != 0;
+	IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	struct linger reset = {1, 0};
-	int			fd = takes_one ? stream_socket(scenario->address) : -1;
+	int			port = UNTOUCHED;
+	int			fd = takes_one ? stream_socket(scenario->address) : UNTOUCHED;
 	uint64_t	cookie = takes_one ? cookie_of(fd) : 0;
 	OpenFds		before = open_fds();
-	Run			run;
+	int			returned;
+	int			error;
 
 	now_doing("%s: %s #%d %s %s", scenario->name, functions[function].name,
 			  occurrence, for_ever ? "for ever" : "once", strerror(fault));
-	stage.function = function;
-	stage.occurrence = occurrence;
-	stage.for_ever = for_ever;
-	stage.error = fault;
-	run = go(fd, occurrence % 2);
-	stage.occurrence = 0;
+	stage = (struct Stage) {
+		.function = function, .occurrence = occurrence, .for_ever = for_ever,
+		.error = fault, .caller_fd = takes_one ? fd : -1, .listener_fd = -1
+	};
+	errno = 0;
+	stage.active = true;
+	returned = act(&port, &fd, has_report ? &report : NULL);
+	error = returned == 0 ? 0 : errno;
+	stage.active = false;
 	faults_tried += stage.hit;
 
-	require(is_right(run.error, function, fault), "errno %d (%s)", run.error,
-			strerror(run.error));
-	require(run.reported == -1 || run.reported == run.error,
-			"the report says %s", strerror(run.reported));
+	expect(returned == 0 || (returned == -1 && error != 0));
+	require(is_right(error, function, fault), "errno %d (%s)", error, strerror(error));
 	expect_equal(stage.allocations, 0);
 	expect_equal(stage.mapped, 0);
+	if (has_report)
+	{
+		expect_equal(report.error, error);
+		if (opens_one && error == EADDRINUSE)
+			expect_equal(report.step, report.listens_lost > 0 ?
+						 IC_LISTENER_STEP_LISTEN : IC_LISTENER_STEP_BIND);
+	}
+	if (opens_one && error == 0)
+	{
+		expect(open_fds_are(&before, fd));
+		expect_equal(local_port(fd), port);
+		expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR),
+					 socket_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM);
+		expect(PORT_MIN <= port && port <= PORT_MAX);
+	}
+	else
+		expect(open_fds_are(&before, -1));
+	if (opens_one && error != 0)
+		expect(port == 0 && fd == -1);
 	if (takes_one)
 	{
-		expect(open_fds_are(&before, -1));
 		expect(cookie_of(fd) == cookie);
 		expect_equal(fcntl(fd, F_GETFL), O_RDWR);
 		expect_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 		/* A window that cannot be taken off stays. */
 		if (function != SETSOCKOPT && kernel_has_windows())
 			expect_equal(socket_option(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE), 0);
-		/*
-		 * Connected once from a port that was named, it keeps that: it was
-		 * refused, or nobody could be asked whether the connection exists. So
-		 * does one whose listen() was lost.
-		 */
-		if (run.error != 0 && scenario->action < BIND_LISTEN &&
-			function != CONNECT && function != LISTEN && function != GETSOCKNAME &&
-			function != SOCKET && function != SEND && function != RECV)
+		if (error != 0 && !may_keep_a_port(function))
 			require(has_no_port(fd), "port %d is left", local_port(fd));
-	}
-	else if (scenario->action == CENSUS)
-		expect(open_fds_are(&before, -1));
-	else if (run.error == 0)
-	{
-		expect(open_fds_are(&before, run.fd));
-		expect_equal(local_port(run.fd), run.port);
-		expect(PORT_MIN <= run.port && run.port <= PORT_MAX);
-		fd = run.fd;
-	}
-	else
-	{
-		expect(open_fds_are(&before, -1));
-		expect(run.port == 0 && run.fd == -1);
-	}
-	if (scenario->action == A_CONNECT || scenario->action == BIND_CONNECT)
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	close(fd);
+	}
+	if (scenario->action != CENSUS)
+		close(fd);
 	expect_equal(shareable_ports(), shareable);
 	return stage.hit;
 }
@@ -591,19 +539,18 @@ try_all(void *argument)
 	{
 		for (const int *fault = functions[function].errnos; *fault != 0; fault++)
 		{
-			for (int for_ever = 0; for_ever <= 1; for_ever++)
-			{
-				int			occurrence = 1;
+			int			occurrence = 1;
 
-				/* From then on: two errnos will do. A signal does not stay. */
-				if (for_ever && (*fault == EINTR ||
-								 fault > functions[function].errnos + 1))
-					continue;
-				/* In a long row, each errno at every third. */
-				while (try_fault(function, occurrence, for_ever, *fault))
-					occurrence += occurrence < 3 ? 1 : RUNNING_ON_VALGRIND ? 7 :
-						3 - (occurrence == 3) * (*fault % 3);
-			}
+			/* In a long row, each errno at every third. */
+			while (try_fault(function, occurrence, false, *fault))
+				occurrence += occurrence < 3 ? 1 : RUNNING_ON_VALGRIND ? 7 :
+					3 - (occurrence == 3) * (*fault % 3);
+
+			/* From then on: two errnos will do. A signal does not stay. */
+			if (*fault == EINTR || fault > functions[function].errnos + 1)
+				continue;
+			for (occurrence = 1; try_fault(function, occurrence, true, *fault);)
+				occurrence += occurrence < 3 ? 1 : RUNNING_ON_VALGRIND ? 7 : 3;
 		}
 	}
 	printf("# %s: %d faults tried\n", scenario->name, faults_tried);
@@ -614,7 +561,7 @@ try_all(void *argument)
 	after = open_fds();
 	for (int fd = 0; fd < OPEN_FDS_MAX; fd++)
 	{
-		if ((after.bits[fd / 64] & ~before.bits[fd / 64]) & UINT64_C(1) << fd % 64)
+		if (after.has[fd] && !before.has[fd])
 			close(fd);
 	}
 }

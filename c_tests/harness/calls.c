@@ -36,18 +36,6 @@ open_listener(const IcListenerOptions *options)
 }
 
 Call
-call_setup_listener(void)
-{
-	Call		call = {.port = UNTOUCHED, .fd = UNTOUCHED};
-
-	call.report = (IcListenerReport) IC_LISTENER_REPORT_INIT;
-	errno = 0;
-	call.returned = setup_listener(&call.port, &call.fd);
-	call.error = errno;
-	return call;
-}
-
-Call
 require_listener(const IcListenerOptions *options)
 {
 	Call		call = open_listener(options);
@@ -85,7 +73,7 @@ opens(const Kind *kind, const IcListenerOptions *options)
 	const IcListenerReport *report = &call.report;
 	int			port = call.port;
 	int			fd = call.fd;
-	int			listening = kind->type == SOCK_STREAM;
+	bool		listening = kind == &tcp;
 
 	require(call.returned == 0, "%s: %s", kind->name, report->message);
 	expect(open_fds_are(&before, fd));

@@ -18,7 +18,7 @@ typedef struct Call
 	int			error;			/* errno */
 	int			port;
 	int			fd;
-	IcListenerReport report;	/* of setup_listener(): as initialized */
+	IcListenerReport report;
 } Call;
 
 /* The two kinds of sockets. */
@@ -35,13 +35,11 @@ extern const Kind udp;
 extern const Kind *const kinds[2];
 
 #define for_each_kind(kind) \
-	for (const Kind *const *kind##_at = kinds, *kind = kinds[0]; \
-		 kind##_at < kinds + 2 && ((kind = *kind##_at), true); kind##_at++)
+	for (const Kind *kind = &tcp; kind != NULL; kind = kind == &tcp ? &udp : NULL)
 
 /* One call. The options may be NULL. */
 extern Call open_socket(const Kind *kind, const IcListenerOptions *options);
 extern Call open_listener(const IcListenerOptions *options);
-extern Call call_setup_listener(void);
 
 /* open_listener(), which must succeed. */
 extern Call require_listener(const IcListenerOptions *options);

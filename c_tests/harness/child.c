@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -60,8 +59,8 @@ share_memory(size_t size)
 	return memory;
 }
 
-static void
-leave_message(const char *prefix, const char *format, va_list arguments)
+static void __attribute__((noreturn))
+end_test(int status, const char *prefix, const char *format, va_list arguments)
 {
 	char		message[CHILD_MESSAGE_SIZE];
 	int			length = snprintf(message, sizeof(message), "%s", prefix);
@@ -71,6 +70,8 @@ leave_message(const char *prefix, const char *format, va_list arguments)
 		fprintf(stderr, "%s\n", message);
 	else if (__sync_bool_compare_and_swap(&verdict->taken, 0, 1))
 		memcpy(verdict->message, message, sizeof(message));
+	fflush(NULL);
+	_exit(status);
 }
 
 void
@@ -82,10 +83,7 @@ fail_child(const char *file, int line, const char *format,...)
 	snprintf(prefix, sizeof(prefix), "%s:%d: %s%s", file, line, doing,
 			 doing[0] != '\0' ? ": " : "");
 	va_start(arguments, format);
-	leave_message(prefix, format, arguments);
-	va_end(arguments);
-	fflush(NULL);
-	_exit(EXIT_FAILED);
+	end_test(EXIT_FAILED, prefix, format, arguments);
 }
 
 void
@@ -94,10 +92,7 @@ skip_child(const char *format,...)
 	va_list		arguments;
 
 	va_start(arguments, format);
-	leave_message("", format, arguments);
-	va_end(arguments);
-	fflush(NULL);
-	_exit(EXIT_NOT_AVAILABLE);
+	end_test(EXIT_NOT_AVAILABLE, "", format, arguments);
 }
 
 void
@@ -111,7 +106,6 @@ expect_equal_at(const char *file, int line, const char *what,
 int
 fork_child(void)
 {
-	static const int crashes[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
 	int			pid;
 
 	/* The child would print the buffers again. */
@@ -121,9 +115,11 @@ fork_child(void)
 	if (pid == 0)
 	{
 		/* cmocka's handlers would run the parent's tests in the child. */
-		for (size_t index = 0; index < sizeof(crashes) / sizeof(*crashes);
-			 index++)
-			signal(crashes[index], SIG_DFL);
+		signal(SIGFPE, SIG_DFL);
+		signal(SIGILL, SIG_DFL);
+		signal(SIGSEGV, SIG_DFL);
+		signal(SIGBUS, SIG_DFL);
+		signal(SIGSYS, SIG_DFL);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	}
 	return pid;
@@ -157,13 +153,9 @@ static ChildOutcome
 wait_for_verdict(int pid, char message[CHILD_MESSAGE_SIZE])
 {
 	int			status;
-	int			ended;
+	int			ended = waitpid(pid, &status, 0);
 
-	do
-		ended = waitpid(pid, &status, 0);
-	while (ended < 0 && errno == EINTR);
 	memcpy(message, verdict->message, CHILD_MESSAGE_SIZE);
-
 	/* Without waitpid() it is unknown how the child ended. */
 	if (ended != pid)
 	{
@@ -211,19 +203,6 @@ wait_for_all(void)
 	pthread_barrier_wait(barrier);
 }
 
-static pthread_barrier_t *
-share_barrier(int processes)
-{
-	pthread_barrier_t *shared = share_memory(sizeof(pthread_barrier_t));
-	pthread_barrierattr_t attributes;
-
-	pthread_barrierattr_init(&attributes);
-	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	require(pthread_barrier_init(shared, &attributes, processes) == 0,
-			"pthread_barrier_init for %d processes", processes);
-	return shared;
-}
-
 void
 run_at_once(int processes,
 			void (*body) (int index, void *result, void *argument),
@@ -231,14 +210,15 @@ run_at_once(int processes,
 {
 	size_t		size = processes * result_size;
 	char	   *shared = share_memory(size);
-	int		   *pids = calloc(processes, sizeof(int));
+	pthread_barrierattr_t attributes;
 
-	require(pids != NULL, "out of memory");
-	barrier = share_barrier(processes);
+	pthread_barrierattr_init(&attributes);
+	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	barrier = share_memory(sizeof(pthread_barrier_t));
+	pthread_barrier_init(barrier, &attributes, processes);
 	for (int index = 0; index < processes; index++)
 	{
-		pids[index] = fork_child();
-		if (pids[index] == 0)
+		if (fork_child() == 0)
 		{
 			wait_for_all();
 			body(index, shared + index * result_size, argument);
@@ -252,22 +232,14 @@ run_at_once(int processes,
 	 * in the order of their index would take for ever, so wait for any. Those
 	 * left die with this process.
 	 */
-	for (int left = processes; left > 0;)
+	for (int left = processes; left > 0; left--)
 	{
 		int			status;
-		int			pid = waitpid(-1, &status, 0);
 
-		require(pid > 0, "waitpid: %s", strerror(errno));
-		for (int index = 0; index < processes; index++)
-		{
-			if (pids[index] != pid)
-				continue;
-			require_success(status);
-			left--;
-		}
+		require(wait(&status) > 0, "wait: %s", strerror(errno));
+		require_success(status);
 	}
 	memcpy(results, shared, size);
 	munmap(shared, size);
 	munmap(barrier, sizeof(pthread_barrier_t));
-	free(pids);
 }

@@ -80,7 +80,8 @@ extern void end_child(int pid);
 /*
  * Forks that many processes, releases them together into body(), and copies
  * what each left in *result (zeros at first) to results[index]. None ends,
- * and releases what it holds, before all have returned from body().
+ * and releases what it holds, before all have returned from body(). No other
+ * child of the caller may end meanwhile.
  */
 extern void run_at_once(int processes,
 						void (*body) (int index, void *result, void *argument),

@@ -23,28 +23,23 @@ write_file(const char *path, const char *text)
 {
 	int			fd = open(path, O_WRONLY | O_CLOEXEC);
 	size_t		left = strlen(text);
+	ssize_t		written;
+	int			error;
 
 	if (fd < 0)
 		return false;
 
 	/* The kernel takes a list of reserved ports a page at a time. */
-	while (left > 0)
+	do
 	{
-		ssize_t		written = write(fd, text, left);
-
-		if (written <= 0)
-		{
-			int			saved_errno = errno;
-
-			close(fd);
-			errno = saved_errno;
-			return false;
-		}
+		written = write(fd, text, left);
+		error = errno;
 		text += written;
 		left -= written;
-	}
+	} while (written > 0 && left > 0);
 	close(fd);
-	return true;
+	errno = error;
+	return written >= 0 && left == 0;
 }
 
 /*
@@ -134,24 +129,11 @@ set_port_range(int port_min, int port_max)
 	set_sysctl("net.ipv4.ip_local_port_range", "%d %d", port_min, port_max);
 }
 
-static void
-set_ipv6_sysctl(const char *name, const char *value)
-{
-	if (!write_sysctl(name, value))
-		skip_child("IPv6: boot without ipv6.disable=1 (%s: %s)", name,
-				   strerror(errno));
-}
-
-void
-disable_ipv6(void)
-{
-	set_ipv6_sysctl("net.ipv6.conf.all.disable_ipv6", "1");
-}
-
 void
 set_bindv6only(bool on)
 {
-	set_ipv6_sysctl("net.ipv6.bindv6only", on ? "1" : "0");
+	if (!write_sysctl("net.ipv6.bindv6only", on ? "1" : "0"))
+		skip_child("IPv6: boot without ipv6.disable=1 (%s)", strerror(errno));
 }
 
 typedef struct Inside

@@ -42,9 +42,6 @@ extern void set_port_range(int port_min, int port_max);
 
 extern bool has_autobind_reuse(void);
 
-/* IPv6 is there, but no address has it: net.ipv6.conf.all.disable_ipv6. */
-extern void disable_ipv6(void);
-
 /* New IPv6 sockets take no IPv4: net.ipv6.bindv6only. */
 extern void set_bindv6only(bool on);
 

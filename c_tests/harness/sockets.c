@@ -11,6 +11,7 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,17 +21,6 @@
 #include <unistd.h>
 
 #include "child.h"
-
-#define TCP_TIME_WAIT 6			/* include/net/tcp_states.h of the kernel */
-
-/* The name goes first: an interface may have digits for one. */
-static unsigned int
-scope_id(const char *scope)
-{
-	unsigned int index = if_nametoindex(scope);
-
-	return index != 0 ? index : (unsigned int) atoi(scope);
-}
 
 socklen_t
 socket_address(const char *address, int port, struct sockaddr_storage *storage)
@@ -47,7 +37,7 @@ socket_address(const char *address, int port, struct sockaddr_storage *storage)
 		in6->sin6_family = AF_INET6;
 		in6->sin6_port = htons(port);
 		if (address[length] == '%')
-			in6->sin6_scope_id = scope_id(address + length + 1);
+			in6->sin6_scope_id = if_nametoindex(address + length + 1);
 		return sizeof(*in6);
 	}
 	require(inet_pton(AF_INET, host, &in->sin_addr) == 1,
@@ -62,7 +52,8 @@ open_neighbour(const Neighbour *neighbour, int port)
 {
 	struct sockaddr_storage address;
 	socklen_t	length = socket_address(neighbour->address, port, &address);
-	int			fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int			type = neighbour->datagrams ? SOCK_DGRAM : SOCK_STREAM;
+	int			fd = socket(address.ss_family, type | SOCK_CLOEXEC, 0);
 	int			refusal;
 
 	if (fd < 0 && errno == EMFILE)
@@ -117,8 +108,7 @@ hold_ports(const Neighbour *neighbour, const Ports *ports)
 				;
 			port--;
 		}
-		ready[1] = 3;
-		require(write(ready[1], "", 1) == 1, "pipe: %s", strerror(errno));
+		require(write(3, "", 1) == 1, "pipe: %s", strerror(errno));
 		for (;;)
 			pause();
 	}
@@ -155,6 +145,18 @@ set_int(int fd, int level, int name, int value)
 			"setsockopt %d %d: %s", level, name, strerror(errno));
 }
 
+/* tcp_get_info() shows it as tcpi_sacked. */
+int
+backlog_of(int fd)
+{
+	struct tcp_info info;
+	socklen_t	size = sizeof(info);
+
+	require(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0,
+			"TCP_INFO: %s", strerror(errno));
+	return info.tcpi_sacked;
+}
+
 int
 local_port(int fd)
 {
@@ -183,15 +185,11 @@ local_address(int fd)
 void
 skip_without_ipv6(void)
 {
-	Neighbour	neighbour = {.address = "::1"};
 	int			fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage loopback;
+	socklen_t	length = socket_address("::1", 0, &loopback);
 
-	if (fd >= 0)
-	{
-		close(fd);
-		fd = open_neighbour(&neighbour, 0);
-	}
-	if (fd < 0)
+	if (fd < 0 || bind(fd, (struct sockaddr *) &loopback, length) != 0)
 		skip_child("IPv6 on lo: boot without ipv6.disable=1, and sysctl "
 				   "net.ipv6.conf.lo.disable_ipv6=0");
 	close(fd);

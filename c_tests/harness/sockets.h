@@ -19,6 +19,7 @@ typedef struct Ports
 typedef struct Neighbour
 {
 	const char *address;		/* IPv4 or IPv6 */
+	bool		datagrams;		/* UDP */
 	bool		reuse_address;
 	bool		reuse_port;
 	bool		only_v6;
@@ -48,6 +49,9 @@ extern Ports ports_from_to(int port_min, int port_max);
 /* An option of type int, or -1 with errno; to set it must work. */
 extern int	socket_option(int fd, int level, int name);
 extern void set_int(int fd, int level, int name, int value);
+
+/* The backlog of a listener. */
+extern int	backlog_of(int fd);
 
 /* The local port of a socket of either family in host byte order, or -1. */
 extern int	local_port(int fd);
@@ -80,7 +84,7 @@ extern void reach(int fd, const char *address);
 extern void leave_time_wait(int listener, const char *address);
 
 /*
- * Which ports have a socket in that state of include/net/tcp_states.h, and how
+ * Which ports have a socket in that state of netinet/tcp.h, and how
  * many from port_min to port_max are in TIME_WAIT: /proc/net/tcp and tcp6.
  */
 extern Ports ports_in_state(int state);

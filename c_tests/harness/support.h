@@ -1,22 +1,20 @@
 /*
  * support.h
  *		What a process has, may do, and sees: its open fds, its privileges,
- *		refused system calls, hidden directories, numbers from /proc.
+ *		refused system calls, hidden directories.
  */
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
-/* Room for the fds of any test; a higher fd is counted but not told apart. */
+/* More than any test has open. */
 #define OPEN_FDS_MAX 65536
 
 /* The fds this process has open. */
 typedef struct OpenFds
 {
-	int			count;
-	uint64_t	bits[OPEN_FDS_MAX / 64];
+	bool		has[OPEN_FDS_MAX];
 } OpenFds;
 
 /* Lists /proc/self/fd; the fd that the listing itself takes is left out. */
@@ -24,12 +22,6 @@ extern OpenFds open_fds(void);
 
 /* Whether exactly the fds in before are open, and those in extra (-1: none). */
 extern bool open_fds_are(const OpenFds *before, int extra);
-
-/*
- * The first n numbers in a file of /proc. False when there are fewer, or when
- * it cannot be read.
- */
-extern bool proc_numbers(const char *path, int n, long *numbers);
 
 /*
  * Continues as another user, without a capability. False when it may not: for
@@ -43,9 +35,12 @@ extern bool become_another_user(void);
  */
 extern void drop_privileges(void);
 
+extern void skip_where_filters_see_no_socket(void);
+
 /*
- * From now on a seccomp filter makes a system call fail with the error when
- * its nth argument (from 0) has that value. A SKIP where there are none.
+ * From now on a seccomp filter makes a call of the socket(2) family fail with
+ * the error when its nth argument (from 0) has that value. A SKIP where there
+ * are none.
  */
 extern void refuse_call(int call, int argument, int value, int error);
 

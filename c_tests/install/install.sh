@@ -169,6 +169,39 @@ lines_of_the_readme()
 	[ "$count" -ge 3 ]
 }
 
+# What docs/linking.md says for CMake, in a project.
+cmake_project()
+{
+	local line
+	line=$(grep '^CMake: ' "$top/docs/linking.md")
+	mkdir "$work/cmake" && cd "$work/cmake" && cp ../program.c . && cat >CMakeLists.txt <<-END
+		cmake_minimum_required(VERSION 3.10)
+		project(program C)
+		find_package(PkgConfig REQUIRED)
+		$(echo "$line" | cut -d '`' -f 2)
+		add_executable(program program.c)
+		target_link_libraries(program $(echo "$line" | cut -d '`' -f 4))
+	END
+	PKG_CONFIG_PATH=$prefix/lib/pkgconfig cmake -B build . && cmake --build build && says_hello build/program
+}
+
+# What it says for Meson, with the shared library and the static one.
+meson_project()
+{
+	local lines call option
+	lines=$(grep -A 1 'Meson:$' "$top/docs/linking.md" | tail -n 1)
+	call=$(echo "$lines" | cut -d '`' -f 2)
+	option=$(echo "$lines" | cut -d '`' -f 4)
+	mkdir "$work/meson" && cd "$work/meson" && cp ../program.c . && cat >meson.build <<-END
+		project('program', 'c')
+		executable('shared', 'program.c', dependencies: $call)
+		executable('static', 'program.c', dependencies: ${call%)}, $option))
+	END
+	PKG_CONFIG_PATH=$prefix/lib/pkgconfig meson setup build && ninja -C build &&
+		LD_LIBRARY_PATH=$prefix/lib says_hello build/shared &&
+		needs_no_library build/static && says_hello build/static
+}
+
 needs_no_library()
 {
 	is "what $1 needs of it" "" "$(readelf -d "$1" | grep -F ic_listener)"
@@ -425,6 +458,8 @@ else
 	skip "a program by clang" "clang is missing: apt-get install clang"
 fi
 check "the command lines of README.md" lines_of_the_readme
+check_with cmake "a project of CMake" cmake_project
+check_with meson "a project of Meson" meson_project
 check "the static library needs libc and the unwinder" needs_libc_and_the_unwinder
 check "the shared library exports the API and nothing else" shared_exports_the_api
 check_with abidiff:abigail-tools "the shared library has the symbols of version 0.1.0" \

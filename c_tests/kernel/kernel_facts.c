@@ -198,7 +198,7 @@ close_into_time_wait(Connection connection)
 static void
 hold_port(HolderKind kind, Reuse reuse, const char *address)
 {
-	Neighbour	neighbour = {address, reuse == AT_ONCE, .listens = kind == LISTENER};
+	Neighbour	neighbour = {address, .reuse_address = reuse == AT_ONCE, .listens = kind == LISTENER};
 	int			fd;
 
 	switch (kind)

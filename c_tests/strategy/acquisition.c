@@ -176,6 +176,12 @@ TEST_IN_NETNS(also_where_most_are_bound)
 	free_ports_first(700, 300, 1);
 }
 
+/* 77 of 100, and chance. */
+TEST_IN_NETNS(mostly_where_all_others_are_bound)
+{
+	free_ports_first(950, 50, 28);
+}
+
 /*
  * Two calls of the library end between a neighbour's bind() to port 0 with
  * SO_REUSEADDR and its listen(). They take turns here, so that it is two
@@ -460,6 +466,7 @@ main(void)
 		test(connections_go_on_beside_a_listener_on_their_port),
 		test(free_ports_come_before_bound_ones),
 		test(also_where_most_are_bound),
+		test(mostly_where_all_others_are_bound),
 		test(a_neighbour_keeps_its_port),
 		test(a_range_in_time_wait_takes_few_calls),
 		test(ports_whose_listen_was_lost_are_asked_for_again),

@@ -49,8 +49,11 @@
 #define FIRST_PAUSE_US INT64CONST(10000)
 #define LAST_PAUSE_US INT64CONST(160000)
 
-/* A call that takes long, on many ports, is repeated less often. */
-#define PAUSES_PER_CALL 20
+/*
+ * A call that costs much, on many ports, is repeated less often.  By CPU time:
+ * what it took on the clock says how busy the host is.
+ */
+#define PAUSES_PER_CALL 40
 
 typedef enum Call
 {
@@ -67,7 +70,7 @@ typedef struct Wait
 	Call		call;
 	int64		since_us;		/* up to here it is charged to the statement */
 	int64		not_before_us;	/* no port becomes free before that */
-	int64		called_us;		/* when the call was last repeated, or 0 */
+	int64		cpu_us;			/* this thread's, before the last call */
 	int64		pause_us;
 } Wait;
 
@@ -82,11 +85,11 @@ static int64 budget_spent_us;
 static int64 charged_until_us;
 
 static int64
-monotonic_us(void)
+read_us(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return now.tv_sec * INT64CONST(1000000) + now.tv_nsec / 1000;
 }
 
@@ -138,9 +141,9 @@ static void
 begin_wait(Wait *wait, Call call)
 {
 	wait->call = call;
-	wait->since_us = monotonic_us();
+	wait->since_us = read_us(CLOCK_MONOTONIC);
 	wait->not_before_us = 0;
-	wait->called_us = 0;
+	wait->cpu_us = read_us(CLOCK_THREAD_CPUTIME_ID);
 	wait->pause_us = FIRST_PAUSE_US;
 }
 
@@ -149,31 +152,25 @@ static bool
 wait_for_port(Wait *wait)
 {
 	int			error = errno;
-	bool		goes_on = may_wait(wait->call);
+	int64		cost_us = read_us(CLOCK_THREAD_CPUTIME_ID) - wait->cpu_us;
+	int64		now_us = read_us(CLOCK_MONOTONIC);
+	int64		left_us = may_wait(wait->call) ? charge(wait, now_us) : 0;
 
-	while (goes_on && !is_cancelled())
+	/* It is made once more when the budget ends. */
+	wait->not_before_us = Max(wait->not_before_us,
+							  now_us + Min(PAUSES_PER_CALL * cost_us, left_us));
+	while (left_us > 0 && !is_cancelled())
 	{
-		int64		now_us = monotonic_us();
-		int64		left_us = charge(wait, now_us);
-
-		if (left_us <= 0)
-			goes_on = false;
-		else
-		{
-			int64		pause_us = wait->pause_us;
-
-			if (wait->called_us != 0)
-				pause_us = Max(pause_us,
-							   PAUSES_PER_CALL * (now_us - wait->called_us));
-			pg_usleep((long) Min(pause_us, left_us));
-			wait->pause_us = Min(2 * wait->pause_us, LAST_PAUSE_US);
-			wait->called_us = monotonic_us();
-			if (wait->called_us >= wait->not_before_us)
-				break;
-		}
+		pg_usleep((long) Min(wait->pause_us, left_us));
+		wait->pause_us = Min(2 * wait->pause_us, LAST_PAUSE_US);
+		now_us = read_us(CLOCK_MONOTONIC);
+		if (now_us >= wait->not_before_us)
+			break;
+		left_us = charge(wait, now_us);
 	}
+	wait->cpu_us = read_us(CLOCK_THREAD_CPUTIME_ID);
 	errno = error;
-	return goes_on && !is_cancelled();
+	return left_us > 0 && !is_cancelled();
 }
 
 /*
@@ -197,7 +194,7 @@ current_statement(void)
 {
 	if (MyProcPort != NULL)
 		return 1 + GetCurrentStatementStartTimestamp();
-	return (TimestampTz) (1 + monotonic_us() / INT64CONST(60000000));
+	return (TimestampTz) (1 + read_us(CLOCK_MONOTONIC) / INT64CONST(60000000));
 }
 
 /* The report to ask the library for, or NULL. */
@@ -220,6 +217,8 @@ remember(Wait *wait, const IcListenerReport *report)
 
 	if (report == NULL)
 		return;
+	/* The next call counts no holders: it takes a microsecond for a port. */
+	wait->cpu_us = read_us(CLOCK_THREAD_CPUTIME_ID) - report->ports_tried;
 	failures[wait->call].asked = current_statement();
 	strlcpy(failures[wait->call].message, report->message,
 			IC_LISTENER_MESSAGE_SIZE);
@@ -227,7 +226,7 @@ remember(Wait *wait, const IcListenerReport *report)
 	if (holders->complete && holders->time_wait_next_s > 1 &&
 		holders->listening + holders->bound + holders->connected +
 		holders->closing + holders->unseen == 0)
-		wait->not_before_us = monotonic_us() +
+		wait->not_before_us = read_us(CLOCK_MONOTONIC) +
 			(holders->time_wait_next_s - 1) * INT64CONST(1000000);
 }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::{c_char, c_int};
 use std::io;
-use std::ops::RangeInclusive;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -81,34 +80,24 @@ pub const CONNECTING: &[Contender] = &[
     unicast("ic_listener report", bench_connect_ic_listener_report),
 ];
 
-/// A port that is free and outside the range, what to connect to, and the ports to bind one after the other.
-pub fn set_ports(floor: u16, server: u16, range: RangeInclusive<u16>) {
-    // SAFETY: only one thread of a measuring process calls into the contenders.
-    unsafe { bench_set_ports(floor.into(), server.into(), (*range.start()).into(), (*range.end()).into()) }
-}
-
 /// What a postmaster has called before it forks a backend.
 pub fn start_as_a_postmaster() {
     // SAFETY: no memory is involved.
     unsafe { bench_start_as_a_postmaster() }
 }
 
-unsafe extern "C" {
-    fn bench_set_ports(floor: c_int, server: c_int, min: c_int, max: c_int);
-    fn bench_start_as_a_postmaster();
-    fn bench_stock(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_stock_udp(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_so_reuseaddr(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_bind_0(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_bind_each(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_floor(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_floor_udp(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_ic_listener(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_ic_listener_report(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_ic_listener_udp(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect_so_reuseaddr(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect_floor(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect_ic_listener(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
-    fn bench_connect_ic_listener_report(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;
+macro_rules! opening {
+    ($($function:ident)*) => {
+        unsafe extern "C" {
+            $(fn $function(address: *const c_char, port: *mut c_int, fd: *mut c_int) -> c_int;)*
+            fn bench_start_as_a_postmaster();
+        }
+    };
+}
+
+opening! {
+    bench_stock bench_stock_udp bench_so_reuseaddr bench_bind_0 bench_bind_each bench_floor bench_floor_udp
+    bench_ic_listener bench_ic_listener_report bench_ic_listener_udp
+    bench_connect bench_connect_so_reuseaddr bench_connect_floor
+    bench_connect_ic_listener bench_connect_ic_listener_report
 }

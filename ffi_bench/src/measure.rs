@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::slice;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use crate::contenders::Contender;
-use crate::processes::Undisturbed;
+use crate::processes::run_undisturbed;
 use crate::results::Figures;
 
 /// What comes right before each call, whoever makes it: so that nobody's call is warmed or cooled by a neighbour's.
@@ -28,6 +29,8 @@ pub enum Condition {
 }
 
 impl Condition {
+    pub const BOTH: [Self; 2] = [Self::Cold, Self::Warm];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Cold => "cold",
@@ -90,50 +93,38 @@ fn close(socket: OwnedFd) {
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
-/// The order in which contenders take their turns: shuffled anew for every round, so that nobody has a fixed neighbour.
-pub struct Turns {
-    random: fastrand::Rng,
-    order: Vec<usize>,
-}
-
-impl Turns {
-    pub fn of(contenders: usize) -> Self {
-        Self { random: fastrand::Rng::with_seed(1), order: (0..contenders).collect() }
+/// One call, on a socket that is closed again.
+pub fn one_call(condition: Condition, contender: &Contender) -> io::Result<Sample> {
+    condition.prepare(contender);
+    let (sample, opened) = timed(contender);
+    if let Some((socket, _)) = opened {
+        close(socket);
     }
-
-    /// The next round's: indices of contenders.
-    pub fn next_round(&mut self) -> Vec<usize> {
-        self.random.shuffle(&mut self.order);
-        self.order.clone()
-    }
+    Ok(sample)
 }
 
 /// In every round each contender makes one call. The rounds end when the time is used up.
-pub fn interleaved(
+pub fn in_turns(
     contenders: &[Contender],
-    condition: Condition,
     rounds: u64,
     time: Duration,
-    mut after_round: impl FnMut(),
-) -> Vec<Figures> {
+    mut sample: impl FnMut(&Contender) -> io::Result<Sample>,
+) -> io::Result<Vec<Figures>> {
     /// A process of a real-time class that leaves the CPU less than 5 % of the time is stopped for 50 ms in every second
     /// (kernel.sched_rt_runtime_us), in the middle of a call. So it rests of its own accord, between rounds.
     const WORK: Duration = Duration::from_millis(20);
 
     let mut tallies: Vec<Tally> = contenders.iter().map(|_| Tally::default()).collect();
-    let mut turns = Turns::of(contenders.len());
-    let _undisturbed = Undisturbed::ask();
+    // Shuffled anew for every round, so that nobody has a fixed neighbour.
+    let mut order: Vec<usize> = (0..contenders.len()).collect();
+    let mut random = fastrand::Rng::with_seed(1);
+    run_undisturbed(true);
     let (began, mut rested) = (Instant::now(), Instant::now());
     for _ in 0..rounds {
-        for index in turns.next_round() {
-            condition.prepare(&contenders[index]);
-            let (sample, opened) = timed(&contenders[index]);
-            if let Some((socket, _)) = opened {
-                close(socket);
-            }
-            tallies[index].add(sample);
+        random.shuffle(&mut order);
+        for &index in &order {
+            tallies[index].add(sample(&contenders[index])?);
         }
-        after_round();
         if rested.elapsed() > WORK {
             std::thread::sleep(rested.elapsed() / 15);
             rested = Instant::now();
@@ -142,7 +133,8 @@ pub fn interleaved(
             break;
         }
     }
-    contenders.iter().zip(&tallies).map(|(contender, tally)| tally.figures(contender.name)).collect()
+    run_undisturbed(false);
+    Ok(contenders.iter().zip(&tallies).map(|(contender, tally)| tally.figures(contender.name)).collect())
 }
 
 /// What the calls of one contender add up to.
@@ -200,28 +192,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contender_follows_every_other() {
-        const CONTENDERS: usize = 9;
-        const ROUNDS: usize = 9_000;
-        let mut turns = Turns::of(CONTENDERS);
-        let mut followed = [[0_usize; CONTENDERS]; CONTENDERS];
-        for _ in 0..ROUNDS {
-            let order = turns.next_round();
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            assert!(sorted.into_iter().eq(0..CONTENDERS));
-            order.windows(2).for_each(|pair| followed[pair[0]][pair[1]] += 1);
-        }
-        // One time in nine each; the seed is fixed, and so is what comes of it.
-        let expected = ROUNDS / CONTENDERS;
-        for (first, row) in followed.iter().enumerate() {
-            for (second, &times) in row.iter().enumerate() {
-                assert!(first == second || times.abs_diff(expected) < expected / 8, "{first}, {second}: {times}");
-            }
-        }
-    }
-
-    #[test]
     fn a_p99_takes_enough_calls() {
         let mut tally = Tally::default();
         (1..ENOUGH_FOR_P99).for_each(|_| tally.add((5_000, 0)));
@@ -230,10 +200,5 @@ mod tests {
         let figures = tally.figures("");
         assert!(figures.p99_us.is_some() && figures.succeeded == ENOUGH_FOR_P99 - 1);
         assert_eq!(figures.errors, [("EADDRINUSE".to_owned(), 1)].into());
-    }
-
-    #[test]
-    fn the_walk_is_over_a_cache() {
-        assert!((4 << 20..=64 << 20).contains(&walked_bytes()));
     }
 }

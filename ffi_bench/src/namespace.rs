@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::net::UdpSocket;
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd;
+use std::process::Command;
 
 /// The range of a new namespace (`inet_init_net`), and of the project's figures.
 pub const DEFAULT_RANGE: RangeInclusive<u16> = 32768..=60999;
@@ -19,23 +18,17 @@ pub fn enter() -> io::Result<()> {
     // SAFETY: no memory is involved; the process has one thread, as CLONE_NEWUSER wants it.
     if unsafe { libc::unshare(flags) } != 0 {
         let error = io::Error::last_os_error();
-        return Err(io::Error::new(
-            error.kind(),
-            format!("no network namespace ({error}): run as root, or allow user namespaces"),
-        ));
+        return Err(io::Error::other(format!("no network namespace ({error}): run as root, or allow user namespaces")));
     }
-    bring_up_loopback()?;
+    if !Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success() {
+        return Err(io::Error::other("ip(8) cannot bring up the loopback interface"));
+    }
     set_range(&DEFAULT_RANGE)
 }
 
 /// Gives the namespace another range.
 pub fn set_range(range: &RangeInclusive<u16>) -> io::Result<()> {
     set("ip_local_port_range", &format!("{}\t{}", range.start(), range.end()))
-}
-
-/// Reserves ports as an administrator does.
-pub fn reserve_ports(list: &str) -> io::Result<()> {
-    set("ip_local_reserved_ports", list)
 }
 
 /// Makes room for a connection in TIME_WAIT on each port, and for the kernel's own counting of those about to end.
@@ -45,18 +38,5 @@ pub fn allow_time_wait() -> io::Result<()> {
 
 fn set(name: &str, value: &str) -> io::Result<()> {
     fs::write(format!("/proc/sys/net/ipv4/{name}"), value)
-        .map_err(|error| io::Error::new(error.kind(), format!("{name} = {value}: {error}")))
-}
-
-fn bring_up_loopback() -> io::Result<()> {
-    let any_socket = UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: zeros are a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads an ifreq, and the name in it is terminated.
-    if unsafe { libc::ioctl(any_socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+        .map_err(|error| io::Error::other(format!("{name} = {value}: {error}")))
 }

@@ -1,20 +1,20 @@
 //! Fills the port range: with listeners and connections that helper processes hold, and with connections in TIME_WAIT.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::namespace::{self, DEFAULT_PORTS, DEFAULT_RANGE};
-use crate::processes::Holders;
+use crate::processes::hold;
 
 /// Has these ports held on the wildcard, TCP ports by listeners with SO_REUSEADDR.
-pub fn held(socket_type: Type, ports: &[u16]) -> io::Result<Holders> {
+pub fn hold_ports(socket_type: Type, ports: &[u16]) -> io::Result<()> {
     let reuse = socket_type == Type::STREAM;
-    Holders::start(ports.len(), |index| wildcard_socket(socket_type, ports[index], reuse))?.wait()
+    hold(ports.len(), |index| wildcard_socket(socket_type, ports[index], reuse))
 }
 
 /// A socket on the IPv6 wildcard that takes IPv4 too. A stream socket listens.
@@ -41,7 +41,7 @@ pub fn at_random() -> Vec<u16> {
 ///
 /// It starts at a random odd offset of the range's lower half, goes up in steps of two and round, then over the even
 /// offsets, and only then looks at the upper half.
-pub fn as_bind_0_would(range: std::ops::RangeInclusive<u16>, count: usize) -> Vec<u16> {
+pub fn as_bind_0_would(range: RangeInclusive<u16>, count: usize) -> Vec<u16> {
     let ports = range.len();
     let half = (ports >> 2) << 1;
     let mut random = fastrand::Rng::with_seed(1);
@@ -64,19 +64,23 @@ pub fn as_bind_0_would(range: std::ops::RangeInclusive<u16>, count: usize) -> Ve
         .collect()
 }
 
-/// Whether the kernel, too, picks in the part of the range where [`as_bind_0_would`] has the next ports: the lower half's
-/// odd offsets, its even ones, and so on.
-pub fn kernel_picks_like(next: &[u16]) -> io::Result<bool> {
+/// An error unless the kernel, too, picks in the part of the range where [`as_bind_0_would`] has the next ports: the lower
+/// half's odd offsets, its even ones, and so on.
+pub fn kernel_picks_like(next: &[u16]) -> io::Result<()> {
     const PICKS: usize = 20;
     let part = |port: u16| {
         let offset = usize::from(port - DEFAULT_RANGE.start());
         (offset >= DEFAULT_PORTS / 2, offset % 2 == 0)
     };
-    let expected: HashSet<_> = next.iter().take(PICKS).map(|&port| part(port)).collect();
+    let expected: Vec<_> = next.iter().take(PICKS).map(|&port| part(port)).collect();
     let picked: io::Result<Vec<Socket>> = (0..PICKS).map(|_| wildcard_socket(Type::STREAM, 0, true)).collect();
-    let port_of = |socket: &Socket| Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()));
-    let picked: io::Result<HashSet<_>> = picked?.iter().map(|socket| port_of(socket).map(part)).collect();
-    Ok(picked?.is_subset(&expected))
+    for socket in picked? {
+        let address = socket.local_addr()?.as_socket();
+        if !address.is_some_and(|address| expected.contains(&part(address.port()))) {
+            return Err(io::Error::other("SO_REUSEADDR and bind(0) pick other ports on this kernel"));
+        }
+    }
+    Ok(())
 }
 
 /// The connecting side's ports, one after the other; outside the range, and in use for microseconds only.
@@ -101,26 +105,13 @@ pub fn leave_in_time_wait(ports: &[u16], reuse: bool) -> io::Result<()> {
     are_in_time_wait(ports.len())
 }
 
-/// An error unless so many ports of the range have a connection in TIME_WAIT, by /proc/net/tcp and tcp6. It lasts 60 s.
+/// An error unless there are so many connections in TIME_WAIT. It lasts 60 s.
 pub fn are_in_time_wait(expected: usize) -> io::Result<()> {
-    const TIME_WAIT: &str = "06";
-    let mut ports = HashSet::new();
-    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        for line in fs::read_to_string(file)?.lines().skip(1) {
-            let mut columns = line.split_whitespace().skip(1);
-            let local = columns.next().and_then(|address| address.rsplit(':').next());
-            let state = columns.nth(1);
-            if let Some(Ok(port)) = local.map(|port| u16::from_str_radix(port, 16))
-                && state == Some(TIME_WAIT)
-                && DEFAULT_RANGE.contains(&port)
-            {
-                ports.insert(port);
-            }
-        }
-    }
-    match ports.len() {
+    const TIME_WAIT: Option<&str> = Some("06");
+    let sockets = fs::read_to_string("/proc/self/net/tcp")? + &fs::read_to_string("/proc/self/net/tcp6")?;
+    match sockets.lines().filter(|line| line.split_whitespace().nth(3) == TIME_WAIT).count() {
         found if found == expected => Ok(()),
-        found => Err(io::Error::other(format!("{found} ports are in TIME_WAIT, instead of {expected}"))),
+        found => Err(io::Error::other(format!("{found} connections are in TIME_WAIT, instead of {expected}"))),
     }
 }
 
@@ -128,38 +119,22 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// A server on the loopback address, to which nobody has a connection or some ports of the range have one each.
-pub struct Server {
-    listener: Socket,
-    _connections: [Holders; 2],
-}
-
-impl Server {
-    /// The connections have ports that connect() chose, and SO_REUSEADDR.
-    pub fn with_connections(port: u16, from: &[u16]) -> io::Result<Self> {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        listener.set_reuse_address(true)?;
-        listener.bind(&loopback(port).into())?;
-        listener.listen(4096)?;
-        let accepted = Holders::start(from.len(), |_| Ok(listener.accept()?.0))?;
-        let connected = Holders::start(from.len(), |index| {
-            let client = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            client.set_reuse_address(true)?;
-            confine(&client, from[index])?;
-            client.connect(&loopback(port).into())?;
-            Ok(client)
-        })?;
-        let _connections = [accepted.wait()?, connected.wait()?];
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, _connections })
-    }
-
-    /// Takes the connections that have been made and reset since the last time, and closes them. Nobody does while calls
-    /// are made: a SYN that meets a socket of the same 4-tuple while a process has it is lost, and comes again a second
-    /// later.
-    pub fn clear(&self) {
-        while self.listener.accept().is_ok() {}
-    }
+/// A server on the loopback address that does not block. Each of the ports has a connection to it, by connect(), with
+/// SO_REUSEADDR.
+pub fn server(port: u16, connected: &[u16]) -> io::Result<Socket> {
+    let server = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    server.set_reuse_address(true)?;
+    server.bind(&loopback(port).into())?;
+    server.listen(4096)?;
+    hold(connected.len(), |index| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        client.set_reuse_address(true)?;
+        confine(&client, connected[index])?;
+        client.connect(&loopback(port).into())?;
+        Ok((client, server.accept()?))
+    })?;
+    server.set_nonblocking(true)?;
+    Ok(server)
 }
 
 /// Has connect() choose this port: IP_LOCAL_PORT_RANGE, Linux 6.3.

@@ -1,16 +1,10 @@
 //! Child processes that do not outlive their parent.
 
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
-use socket2::Socket;
-
-/// A forked child. Dropping it without [`Child::join`] kills it.
-pub struct Child {
-    pid: libc::pid_t,
-    joined: bool,
-}
+/// A forked child, to be joined or left to end with this process.
+pub struct Child(libc::pid_t);
 
 impl Child {
     /// Forks; the child runs `body` and ends. The calling process must have one thread.
@@ -25,101 +19,63 @@ impl Child {
                 // SAFETY: ends the process, without the exit handlers that are the parent's.
                 unsafe { libc::_exit(i32::from(outcome.is_err())) }
             }
-            pid => Ok(Self { pid, joined: false }),
+            pid => Ok(Self(pid)),
         }
     }
 
     /// Waits for its end; an error unless it ended well.
-    pub fn join(mut self) -> io::Result<()> {
+    pub fn join(self) -> io::Result<()> {
         let mut status = 0;
         // SAFETY: the pointer is to an int that lives through the call.
-        if unsafe { libc::waitpid(self.pid, &mut status, 0) } < 0 {
-            return Err(io::Error::last_os_error());
+        match unsafe { libc::waitpid(self.0, &mut status, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ if status == 0 => Ok(()),
+            _ => Err(io::Error::other(format!("a child ended with status {status:#x}"))),
         }
-        self.joined = true;
-        if status == 0 { Ok(()) } else { Err(io::Error::other(format!("a child ended with status {status:#x}"))) }
     }
 }
 
-impl Drop for Child {
-    fn drop(&mut self) {
-        if !self.joined {
-            // SAFETY: the process is ours and not waited for, so that its id is not anybody else's.
-            unsafe {
-                libc::kill(self.pid, libc::SIGKILL);
-                libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+/// Has this process wait for the children of its children, too.
+pub fn adopt_orphans() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// Until no child is left: those that held thousands of sockets close them for a while.
+pub fn wait_for_orphans() {
+    // SAFETY: the status is not asked for.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
+}
+
+/// Has child processes hold what `make` makes of each number below `count`, at most two files each, until this process
+/// ends. One process may not have as many files as a range has ports.
+pub fn hold<T>(count: usize, make: impl Fn(usize) -> io::Result<T>) -> io::Result<()> {
+    const OTHER_FILES: usize = 64;
+    let (mut from, to) = io::pipe()?;
+    // At least two, so that both cores are at work.
+    let processes = (2 * count).div_ceil(open_files_limit() - OTHER_FILES).max(2);
+    for process in 0..processes {
+        Child::fork(|| {
+            let held: io::Result<Vec<T>> = (process..count).step_by(processes).map(&make).collect();
+            if let Err(error) = &held {
+                eprintln!("a socket to hold: {error}");
             }
-        }
+            (&to).write_all(&[u8::from(held.is_ok())]).expect("the parent reads");
+            loop {
+                std::thread::park();
+            }
+        })?;
     }
+    let mut held = vec![0; processes];
+    from.read_exact(&mut held)?;
+    if held.contains(&0) { Err(io::Error::other("not all sockets could be held")) } else { Ok(()) }
 }
 
-/// Processes that hold sockets until they are dropped. One process may not have as many files as a range has ports.
-pub struct Holders {
-    children: Vec<Child>,
-    ready: PipeReader,
-}
-
-impl Holders {
-    /// Has `make` called with each number below `count`.
-    pub fn start(count: usize, make: impl Fn(usize) -> io::Result<Socket>) -> io::Result<Self> {
-        const OTHER_FILES: usize = 64;
-        let (ready, is_ready) = io::pipe()?;
-        // At least two, so that both cores are at work.
-        let processes = count.div_ceil(open_files_limit().saturating_sub(OTHER_FILES).max(1)).max(2);
-        let children = (0..processes).map(|process| {
-            Child::fork(|| {
-                let held: io::Result<Vec<Socket>> = (process..count).step_by(processes).map(&make).collect();
-                if let Err(error) = &held {
-                    eprintln!("a socket to hold: {error}");
-                }
-                (&is_ready).write_all(&[u8::from(held.is_ok())]).expect("the parent reads");
-                loop {
-                    // SAFETY: no memory is involved.
-                    unsafe { libc::pause() };
-                }
-            })
-        });
-        Ok(Self { children: children.collect::<io::Result<_>>()?, ready })
-    }
-
-    /// Until all are there.
-    pub fn wait(mut self) -> io::Result<Self> {
-        let mut ready = vec![0; self.children.len()];
-        self.ready.read_exact(&mut ready)?;
-        if ready.contains(&0) {
-            return Err(io::Error::other("not all sockets could be held"));
-        }
-        Ok(self)
-    }
-}
-
-/// The CPU time that this process has used.
-pub fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec that lives through the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// While it lives, this process runs before all ordinary ones, so that what else the machine has to do stays out of the
+/// Runs this process before all ordinary ones, or no longer, so that what else the machine has to do stays out of the
 /// figures: a time slice of another process is longer than a thousand listeners take. It takes privilege (CAP_SYS_NICE
 /// or RLIMIT_RTPRIO); without it nothing changes.
-pub struct Undisturbed;
-
-impl Undisturbed {
-    pub fn ask() -> Self {
-        schedule(libc::SCHED_RR, 1);
-        Self
-    }
-}
-
-impl Drop for Undisturbed {
-    fn drop(&mut self) {
-        schedule(libc::SCHED_OTHER, 0);
-    }
-}
-
-fn schedule(policy: i32, priority: i32) {
+pub fn run_undisturbed(undisturbed: bool) {
+    let (policy, priority) = if undisturbed { (libc::SCHED_RR, 1) } else { (libc::SCHED_OTHER, 0) };
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: 0 is this thread; the parameters are only read.
     unsafe { libc::sched_setscheduler(0, policy, &parameters) };

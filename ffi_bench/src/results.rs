@@ -5,7 +5,6 @@ use std::env;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,19 +19,7 @@ pub struct Run {
     pub walked_bytes: usize,
     /// A short run; its tails are worth less.
     pub quick: bool,
-    /// What linking the library adds to a stripped C program.
-    pub linking_adds_bytes: u64,
-    #[serde(default)]
-    pub fills: Vec<Fill>,
-    #[serde(default)]
     pub cases: Vec<Case>,
-}
-
-/// What a group of cases tells the program that started it.
-#[derive(Serialize, Deserialize)]
-pub enum Found {
-    Case(Case),
-    Fill(Fill),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,21 +44,6 @@ pub struct Figures {
     pub max_us: f64,
 }
 
-/// A range filled by one contender.
-#[derive(Serialize, Deserialize)]
-pub struct Fill {
-    pub contender: String,
-    pub processes: usize,
-    pub seconds: f64,
-    /// Of all processes together. Another program on the machine makes `seconds` longer, but not this.
-    pub cpu_seconds: f64,
-    /// Different ports that it got.
-    pub ports: usize,
-    pub usable_ports: usize,
-    /// It was stopped then, and would have taken longer.
-    pub stopped: bool,
-}
-
 const FILE: &str = "results.json";
 
 /// Where `make bench` leaves it.
@@ -86,31 +58,12 @@ impl Run {
             cpus: std::thread::available_parallelism()?.get(),
             walked_bytes: walked_bytes(),
             quick,
-            linking_adds_bytes: linking_adds_bytes()?,
-            fills: Vec::new(),
             cases: Vec::new(),
         })
     }
 
-    pub fn add(&mut self, found: Found) {
-        match found {
-            Found::Case(case) => {
-                case.print();
-                self.cases.push(case);
-            }
-            Found::Fill(fill) => {
-                fill.print();
-                self.fills.push(fill);
-            }
-        }
-    }
-
     pub fn of(&self, name: &str, condition: Condition) -> Option<&Case> {
         self.cases.iter().find(|case| case.name == name && case.condition == condition)
-    }
-
-    pub fn fill(&self, contender: &str) -> Option<&Fill> {
-        self.fills.iter().find(|fill| fill.contender == contender)
     }
 
     pub fn read(directory: &Path) -> io::Result<Self> {
@@ -124,7 +77,7 @@ impl Run {
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let text = serde_json::to_string(self)?;
         let text = text.replace("{\"name\"", "\n{\"name\"").replace("\"cases\"", "\n\"cases\"");
-        fs::write(directory.join(FILE), text.replace("\"fills\"", "\n\"fills\"") + "\n")
+        fs::write(directory.join(FILE), text + "\n")
     }
 }
 
@@ -133,61 +86,35 @@ impl Case {
         self.contenders.iter().find(|contender| contender.name == name)
     }
 
-    /// The one that a contender is compared with: Greenplum's C on the same address, or connect().
-    fn stock_of(&self, name: &str) -> Option<&Figures> {
-        let stock = if name.ends_with("unicast") { "stock unicast" } else { "stock" };
-        self.of(stock).or_else(|| self.of("connect"))
-    }
-
-    fn print(&self) {
-        println!("\n{}, {}", title(&self.name), self.condition.name());
-        println!(
-            "  {:<26} {:>7} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
-            "", "success", "p50 us", "p99 us", "mean us", "max us", "calls", "x stock", "x floor"
-        );
-        let ratio = |one: &Figures, other: Option<&Figures>| {
-            other.map_or("-".to_owned(), |other| format!("{:.2}", one.p50_us / other.p50_us))
-        };
-        let figure = |us: f64| if us < 100.0 { format!("{us:.1}") } else { format!("{us:.0}") };
+    pub fn print(&self) {
+        println!("\n{}, {}: {}", self.name, self.condition.name(), title(&self.name));
+        println!("  {:26}  success     p50 us     p99 us    mean us     max us    calls  x stock", "");
         for one in &self.contenders {
+            let stock = if one.name.ends_with("unicast") { self.of("stock unicast") } else { self.contenders.first() };
             println!(
-                "  {:<26} {:>5} % {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8}",
+                "  {:26} {:>6} % {:>10.1} {:>10} {:>10.1} {:>10.1} {:>8} {:>8}",
                 one.name,
                 // Cut, not rounded: 999 of 1000 must not look like all.
                 one.succeeded * 100 / one.calls.max(1),
-                figure(one.p50_us),
-                one.p99_us.map_or("-".into(), figure),
-                figure(one.mean_us),
-                figure(one.max_us),
+                one.p50_us,
+                one.p99_us.map_or("-".to_owned(), |us| format!("{us:.1}")),
+                one.mean_us,
+                one.max_us,
                 one.calls,
-                ratio(one, self.stock_of(&one.name)),
-                ratio(one, self.of("floor")),
+                stock.map_or("-".to_owned(), |stock| format!("{:.2}", one.p50_us / stock.p50_us)),
             );
         }
     }
 }
 
-impl Fill {
-    fn print(&self) {
-        let how = if self.stopped { "stopped after" } else { "in" };
-        println!(
-            "\nfilled by {} processes of {}: {} of {} ports, {how} {:.2} s ({:.2} s of CPU time)",
-            self.processes, self.contender, self.ports, self.usable_ports, self.seconds, self.cpu_seconds
-        );
-    }
-}
-
 /// What a case is, in the tables.
 pub fn title(name: &str) -> String {
-    let of_range = |percent: &str, how: &str| format!("{percent} % held, {how}");
-    if let Some(percent) = name.strip_prefix("by_bind_0_") {
-        return of_range(percent, "as SO_REUSEADDR and bind(0) do it");
-    } else if let Some(percent) = name.strip_prefix("at_random_") {
-        return of_range(percent, "at random");
-    } else if let Some(percent) = name.strip_prefix("udp_at_random_") {
-        return format!("UDP, {}", of_range(percent, "at random"));
-    } else if let Some(left) = name.strip_prefix("left_") {
-        return format!("listeners on all ports but {left}");
+    match name.rsplit_once('_') {
+        Some(("by_bind_0", percent)) => return format!("{percent} % held, as SO_REUSEADDR and bind(0) do it"),
+        Some(("at_random", percent)) => return format!("{percent} % held, at random"),
+        Some(("udp_at_random", percent)) => return format!("UDP, {percent} % held, at random"),
+        Some(("left", ports)) => return format!("listeners on all ports but {ports}"),
+        _ => {}
     }
     match name {
         "held_all" => "listeners on all ports",
@@ -212,24 +139,4 @@ fn cpu_model() -> io::Result<String> {
     let text = fs::read_to_string("/proc/cpuinfo")?;
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     Ok(model.map_or_else(|| env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()))
-}
-
-/// Builds a C program with the static library and one without it.
-fn linking_adds_bytes() -> io::Result<u64> {
-    let scratch = env::temp_dir().join(format!("ffi_bench.{}", std::process::id()));
-    fs::create_dir(&scratch)?;
-    let size_of = |body: &str, library: Option<&str>| {
-        let (source, program) = (scratch.join("program.c"), scratch.join("program"));
-        fs::write(&source, format!("#include \"ic_listener.h\"\nint main(void) {{ int port, fd; return {body}; }}\n"))?;
-        let mut command = Command::new(env::var("CC").unwrap_or_else(|_| "cc".to_owned()));
-        command.args(["-O2", "-s", "-w", "-I", env!("IC_LISTENER_HEADERS"), "-o"]).arg(&program).arg(&source);
-        match command.args(library).status()? {
-            status if status.success() => Ok(fs::metadata(&program)?.len()),
-            status => Err(io::Error::other(format!("{command:?}: {status}"))),
-        }
-    };
-    let with = size_of("setup_listener(&port, &fd)", Some(env!("IC_LISTENER_STATIC_LIB")));
-    let without = size_of("0", None);
-    fs::remove_dir_all(&scratch)?;
-    Ok(with?.saturating_sub(without?))
 }

@@ -5,19 +5,13 @@
 //! <!-- end -->
 //! ```
 //!
-//! where `make draw` puts the table of that name, so that one run feeds all of them. A single figure goes into a line:
-//!
-//! ```text
-//! <!-- ffi_bench left_1/cold/ic_listener/p50 -->9.2 ms<!-- end -->
-//! <!-- ffi_bench quiet/warm/ic_listener:stock/p50 -->0.20<!-- end --> of Greenplum's C
-//! ```
+//! where `make draw` puts the table of that name, so that one run feeds all of them.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::measure::Condition;
-use crate::pictures::duration;
 use crate::results::{Case, Figures, Run, title};
 
 /// Names of tables, those of their contenders with headings, and their cases.
@@ -28,7 +22,7 @@ struct Table {
     cases: &'static [&'static str],
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         name: "listeners",
         first_heading: "the port range",
@@ -101,21 +95,23 @@ const TABLES: [Table; 4] = [
             "connect_none_left",
         ],
     },
+    Table {
+        name: "udp",
+        first_heading: "the port range",
+        columns: &[("stock", "Greenplum's C"), ("ic_listener", "**ic_listener**"), ("floor", "floor")],
+        cases: &["udp_quiet", "udp_at_random_90"],
+    },
 ];
 
-/// What comes between the marks of that name: of a table and a condition, or of a thing of its own.
+/// What comes between the marks of that name: the machine, where ours is slower, or a table in one condition.
 fn text(run: &Run, name: &str) -> Option<String> {
     match name {
         "machine" => return Some(conditions(run)),
-        "others" => return Some(others(run)),
-        _ if name.contains('/') => return figure(run, name),
+        "slower" => return Some(slower(run)),
         _ => {}
     }
     let (name, condition) = name.split_once(' ')?;
-    let condition = CONDITIONS.into_iter().find(|one| one.name() == condition)?;
-    if name == "slower" {
-        return Some(slower(run, condition));
-    }
+    let condition = Condition::BOTH.into_iter().find(|one| one.name() == condition)?;
     let table = TABLES.iter().find(|table| table.name == name)?;
     let headings: Vec<&str> = table.columns.iter().map(|(_, heading)| *heading).collect();
     let mut text = format!(
@@ -134,30 +130,6 @@ fn text(run: &Run, name: &str) -> Option<String> {
     Some(text)
 }
 
-/// A case, a condition, a contender or one to another, and what of it.
-fn figure(run: &Run, name: &str) -> Option<String> {
-    let [case, condition, who, what] = name.split('/').collect::<Vec<_>>().try_into().ok()?;
-    let case = run.of(case, CONDITIONS.into_iter().find(|one| one.name() == condition)?)?;
-    let measured = |who: &str| {
-        let one = case.of(who)?;
-        match what {
-            "p50" => Some(one.p50_us),
-            "p99" => one.p99_us,
-            "mean" => Some(one.mean_us),
-            _ => None,
-        }
-    };
-    match who.split_once(':') {
-        None => measured(who).map(duration),
-        Some((one, other)) => measured(one).zip(measured(other)).map(|(one, other)| match one / other {
-            ratio if ratio < 9.95 => format!("{ratio:.2}"),
-            ratio => with_commas(ratio),
-        }),
-    }
-}
-
-const CONDITIONS: [Condition; 2] = [Condition::Cold, Condition::Warm];
-
 /// Bold where ours gets what Greenplum's C, or connect(), does not.
 fn cell(case: &Case, one: &Figures) -> String {
     let times = [Some(one.p50_us), one.p99_us].into_iter().flatten().map(with_commas).collect::<Vec<_>>().join(" / ");
@@ -171,39 +143,27 @@ fn cell(case: &Case, one: &Figures) -> String {
     }
 }
 
-/// What fits into no other table.
-fn others(run: &Run) -> String {
-    let mut text = "| | Greenplum's C | ic_listener |\n|---|---|---|\n".to_owned();
-    for case in run.cases.iter().filter(|case| case.name.starts_with("udp")) {
-        let of = |name| case.of(name).map_or(String::new(), |one| cell(case, one));
-        let (title, condition) = (title(&case.name), case.condition.name());
-        text += &format!("| {title}, {condition} | {} | {} |\n", of("stock"), of("ic_listener"));
-    }
-    if let (Some(stock), Some(ours)) = (run.fill("stock"), run.fill("ic_listener")) {
-        let more = if stock.stopped { "more than " } else { "" };
-        text += &format!(
-            "| {} processes fill the range to its last port, CPU time | {more}{:.1} s | {:.2} s |\n",
-            ours.processes, stock.cpu_seconds, ours.cpu_seconds
-        );
-    }
-    text + &format!("| added to a stripped C program, static library | | {} KiB |\n", run.linking_adds_bytes / 1024)
-}
-
 /// Where ours takes longer than Greenplum's C, or connect(), by a tenth and more; on success, or where both fail.
-fn slower(run: &Run, condition: Condition) -> String {
-    let mut text = format!("| slower, {} | p50, times | p99, times |\n|---|---|---|\n", condition.name());
-    for case in run.cases.iter().filter(|case| case.condition == condition) {
-        for (ours, stock, to) in [
-            ("ic_listener", "stock", "of Greenplum's C"),
-            ("ic_listener unicast", "stock unicast", "of Greenplum's C, one address"),
-            ("ic_listener", "connect", "of connect()"),
+fn slower(run: &Run) -> String {
+    let mut text = "| p50 / p99, times | of | cold | warm |\n|---|---|---|---|\n".to_owned();
+    for case in run.cases.iter().filter(|case| case.condition == Condition::Cold) {
+        for (ours, stock, of) in [
+            ("ic_listener", "stock", "Greenplum's C"),
+            ("ic_listener unicast", "stock unicast", "Greenplum's C, one address"),
+            ("ic_listener", "connect", "connect()"),
         ] {
-            let (Some(ours), Some(stock)) = (case.of(ours), case.of(stock)) else { continue };
-            let p50 = ours.p50_us / stock.p50_us;
-            let p99 = ours.p99_us.zip(stock.p99_us).map(|(one, other)| one / other);
-            if (p50 >= 1.1 || p99 >= Some(1.1)) && (ours.succeeded > 0) == (stock.succeeded > 0) {
-                let p99 = p99.map_or(String::new(), |p99| format!("{p99:.2}"));
-                text += &format!("| {} | {p50:.2} {to} | {p99} |\n", title(&case.name));
+            let cells = Condition::BOTH.map(|condition| {
+                let case = run.of(&case.name, condition)?;
+                let (ours, stock) = (case.of(ours)?, case.of(stock)?);
+                let p99 = ours.p99_us.zip(stock.p99_us).map(|(one, other)| one / other);
+                let times: Vec<f64> = [Some(ours.p50_us / stock.p50_us), p99].into_iter().flatten().collect();
+                let is_slower = times.iter().any(|&times| times >= 1.1);
+                ((ours.succeeded > 0) == (stock.succeeded > 0) && is_slower)
+                    .then(|| times.iter().map(|times| format!("{times:.2}")).collect::<Vec<_>>().join(" / "))
+            });
+            if cells.iter().any(Option::is_some) {
+                let [cold, warm] = cells.map(Option::unwrap_or_default);
+                text += &format!("| {} | {of} | {cold} | {warm} |\n", title(&case.name));
             }
         }
     }
@@ -227,14 +187,6 @@ fn conditions(run: &Run) -> String {
     )
 }
 
-pub fn print(run: &Run) {
-    let names = TABLES.iter().map(|table| table.name).chain(["slower"]);
-    let names = names.flat_map(|name| CONDITIONS.map(|condition| format!("{name} {}", condition.name())));
-    for name in names.chain(["machine", "others"].map(str::to_owned)) {
-        println!("{START}{name}{CLOSE}\n{}{END}\n", text(run, &name).unwrap_or_default());
-    }
-}
-
 const START: &str = "<!-- ffi_bench ";
 const CLOSE: &str = " -->";
 const END: &str = "<!-- end -->";
@@ -252,9 +204,8 @@ fn pasted(run: &Run, document: &str) -> Result<String, String> {
     for part in parts {
         let (mark, rest) = part.split_once(CLOSE).ok_or("a mark without an end")?;
         let (_, rest) = rest.split_once(END).ok_or_else(|| format!("no {END} after {START}{mark}{CLOSE}"))?;
-        let text = text(run, mark).ok_or_else(|| format!("no table and no figure is called {mark}"))?;
-        let line = if mark.contains('/') { "" } else { "\n" };
-        new += &format!("{START}{mark}{CLOSE}{line}{text}{END}{rest}");
+        let text = text(run, mark).ok_or_else(|| format!("no table is called {mark}"))?;
+        new += &format!("{START}{mark}{CLOSE}\n{text}{END}{rest}");
     }
     Ok(new)
 }
@@ -284,15 +235,6 @@ mod tests {
     use super::*;
     use crate::results::DIRECTORY;
 
-    #[test]
-    fn figures_read_as_they_should() {
-        let figures = [(7.26, "7.3"), (7.0, "7"), (9.96, "10"), (37.4, "37"), (999.6, "1,000"), (2_271.0, "2,271")];
-        for (figure, text) in figures {
-            assert_eq!(with_commas(figure), text);
-        }
-        assert_eq!(with_commas(1_234_567.0), "1,234,567");
-    }
-
     /// After a measurement, `make draw`.
     #[test]
     fn the_documents_say_what_the_results_say() {
@@ -311,18 +253,9 @@ mod tests {
         let new = pasted(&run, document).unwrap();
         assert_eq!(new, document.replace("old\n", &conditions(&run)));
         assert_eq!(pasted(&run, &new).unwrap(), new);
-        let line = |text: &str, name: &str| format!("in <!-- ffi_bench {name} -->{text}<!-- end -->, so");
-        let quiet = run.of("quiet", Condition::Warm).unwrap().of("ic_listener").unwrap();
-        for (name, text) in [
-            ("quiet/warm/ic_listener/p50", duration(quiet.p50_us)),
-            ("quiet/warm/ic_listener:ic_listener/mean", "1.00".to_owned()),
-        ] {
-            assert_eq!(pasted(&run, &line("old", name)).unwrap(), line(&text, name));
-        }
-        assert!(pasted(&run, &line("", "quiet/warm/nobody/p50")).is_err());
         assert!(pasted(&run, "<!-- ffi_bench machine -->").is_err());
         assert!(pasted(&run, "<!-- ffi_bench no such -->\n<!-- end -->").is_err());
-        // Every case of a table has been measured, every contender is known, and no case is in no table.
+        // Every case of a table has been measured, with every contender.
         for table in &TABLES {
             for case in table.cases {
                 let case = run.of(case, Condition::Cold).unwrap_or_else(|| panic!("{case} was not measured"));

@@ -21,7 +21,7 @@
 //! SO_REUSEADDR, which decides whether a port can be shared (`inet_diag_sockopt` has other flags). After a call that
 //! has failed it is known: the call asked for every port with SO_REUSEADDR, and would have got a
 //! TIME_WAIT that has it. Bound sockets are shown by netlink on Linux 6.8 and later; elsewhere such a port is in use
-//! and has no holder that can be seen.
+//! and has no holder that can be entry.
 //!
 //! # What it costs
 //!
@@ -32,12 +32,13 @@
 use std::cmp::Reverse;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::Attempts;
 use crate::address::Address;
+use crate::attempts::Purpose;
 use crate::port_range::Ports;
 #[cfg(test)]
 use crate::port_range::Range;
@@ -120,7 +121,7 @@ pub(crate) enum Transport {
     Udp,
 }
 
-/// Which sockets are to be seen.
+/// Which sockets are to be entry.
 pub(crate) enum Filter {
     /// Those with a local port in the range.
     LocalPorts(RangeInclusive<u16>),
@@ -143,11 +144,11 @@ pub(crate) fn take(transport: Transport, address: Option<Address>, ports: &Ports
     let mut tally = Tally::new(strongest, range.clone(), address);
 
     let filter = Filter::LocalPorts(range.clone());
-    let source = match netlink::list(transport, &filter, buffer, &mut |seen| tally.add(seen)) {
+    let source = match netlink::list(transport, &filter, buffer, &mut |entry| tally.add(entry)) {
         Ok(()) => CensusSource::Netlink,
         Err(refused) => {
             tally.forget();
-            proc::list(transport, buffer, &mut |seen| tally.add(seen)).map_err(|error| {
+            proc::list(transport, buffer, &mut |entry| tally.add(entry)).map_err(|error| {
                 // Without a descriptor, which file is missing cannot be known.
                 if matches!(refused.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) { refused } else { error }
             })?;
@@ -168,9 +169,9 @@ pub(crate) fn take(transport: Transport, address: Option<Address>, ports: &Ports
 pub fn for_each_connection(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
     let mut buffer = Pages::new(BUFFER)?;
     let filter = Filter::LocalPorts(0..=u16::MAX);
-    let mut show = |seen: &Seen| {
-        if seen.remote.port() != 0 {
-            each(Connection { local: seen.local, remote: seen.remote, state: seen.state });
+    let mut show = |entry: &Entry| {
+        if entry.remote.port() != 0 {
+            each(Connection { local: entry.local, remote: entry.remote, state: entry.state });
         }
         true
     };
@@ -190,7 +191,7 @@ pub struct Connection {
 
 /// A socket as its source shows it.
 #[derive(Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Entry {
     /// Its address is unspecified for a wildcard.
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
@@ -221,12 +222,12 @@ impl Holder {
     /// TIME_WAIT lasts 60 s (TCP_TIMEWAIT_LEN). Kernels that have it longer are believed up to here.
     const LONGEST_TIME_WAIT: u8 = 250;
 
-    fn of(seen: &Seen) -> Option<Self> {
-        Some(match seen.state {
+    fn of(entry: &Entry) -> Option<Self> {
+        Some(match entry.state {
             1 | 2 | 3 | 8 | 12 => Self::Connected, // ESTABLISHED, SYN_SENT, SYN_RECV, CLOSE_WAIT, NEW_SYN_RECV
             4 | 5 | 9 | 11 => Self::Closing,       // FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING
             TIME_WAIT => {
-                let seconds = seen.milliseconds_left.div_ceil(1000).clamp(1, u32::from(Self::LONGEST_TIME_WAIT));
+                let seconds = entry.milliseconds_left.div_ceil(1000).clamp(1, u32::from(Self::LONGEST_TIME_WAIT));
                 Self::TimeWait { seconds_left: seconds as u8 }
             }
             7 | 13 => Self::Bound, // CLOSE, which is a UDP socket's usual state, and BOUND_INACTIVE
@@ -274,14 +275,14 @@ impl<'a> Tally<'a> {
     }
 
     /// False when the time is over; then no more is to be added.
-    fn add(&mut self, seen: &Seen) -> bool {
+    fn add(&mut self, entry: &Entry) -> bool {
         self.sockets += 1;
         if self.sockets % 256 == 0 {
             self.cut_short = sys::thread_cpu_time() >= self.until;
         }
-        if self.range.contains(&seen.local.port()) && in_the_way(self.address, seen) {
-            if let Some(holder) = Holder::of(seen) {
-                let strongest = &mut self.strongest[usize::from(seen.local.port())];
+        if self.range.contains(&entry.local.port()) && in_the_way(self.address, entry) {
+            if let Some(holder) = Holder::of(entry) {
+                let strongest = &mut self.strongest[usize::from(entry.local.port())];
                 *strongest = holder.to_byte().max(*strongest);
             }
         }
@@ -315,22 +316,26 @@ impl<'a> Tally<'a> {
 
 /// Whether a socket keeps others from the address, as bind() would find (`inet_rcv_saddr_equal`): it has that address
 /// or a wildcard that takes it. On link-local addresses the interface counts too.
-fn in_the_way(wanted: Option<Address>, seen: &Seen) -> bool {
+fn in_the_way(wanted: Option<Address>, entry: &Entry) -> bool {
     let Some(wanted) = wanted.map(Address::socket_address) else {
         return true;
     };
-    let (mine, theirs) = (wanted.ip().to_canonical(), seen.local.ip().to_canonical());
+    let (mine, theirs) = (wanted.ip().to_canonical(), entry.local.ip().to_canonical());
     match (mine, theirs) {
         // The IPv6 wildcard has IPv4 too, ours always and theirs unless it is told otherwise.
         (IpAddr::V6(mine), _) if mine.is_unspecified() => true,
-        (IpAddr::V4(_), IpAddr::V6(theirs)) => theirs.is_unspecified() && !seen.only_v6,
+        // A connection has IPv4's wildcard, too, if its socket was bound to IPv6's. Nobody says which were.
+        (IpAddr::V4(_), IpAddr::V6(theirs)) => {
+            let keeps_any = wanted.ip() == Ipv4Addr::UNSPECIFIED && entry.remote.port() != 0;
+            !entry.only_v6 && (theirs.is_unspecified() || keeps_any)
+        }
         (IpAddr::V6(_), IpAddr::V4(_)) => false,
         _ => {
             let interface = match wanted {
                 SocketAddr::V4(_) => 0,
                 SocketAddr::V6(wanted) => wanted.scope_id(),
             };
-            (interface == 0 || seen.interface == 0 || interface == seen.interface)
+            (interface == 0 || entry.interface == 0 || interface == entry.interface)
                 && (mine == theirs || mine.is_unspecified() || theirs.is_unspecified())
         }
     }
@@ -379,20 +384,20 @@ impl Holders {
 }
 
 impl Census {
-    /// How many ports have no holder that can be seen. They are free, or bound where the source does not show that.
+    /// How many ports have no holder that can be entry. They are free, or bound where the source does not show that.
     pub fn unseen(&self) -> u32 {
         self.ports.saturating_sub(self.holders.total())
     }
 
     /// Goes on after the line that says how many ports of a failed call were in use.
     pub(crate) fn fmt_in_use(&self, attempts: &Attempts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if attempts.in_use() == 0 {
+        if attempts.in_use == 0 {
             return Ok(());
         }
-        let unknown = attempts.in_use().saturating_sub(self.holders.total());
-        if attempts.wants_connection() {
+        let unknown = attempts.in_use.saturating_sub(self.holders.total());
+        if attempts.purpose == Purpose::Connect {
             // Ports with a connection to this destination are among the holders, and can be used towards others.
-            let refused = attempts.in_use().saturating_sub(self.holders.listening);
+            let refused = attempts.in_use.saturating_sub(self.holders.listening);
             if refused > 0 {
                 write!(f, "; {refused} held without SO_REUSEADDR")?;
             }
@@ -402,7 +407,7 @@ impl Census {
             return self.holders.describe(0, "", f);
         }
         // Right behind "64 in use", or after what else there was.
-        f.write_str(if attempts.in_use() == attempts.tried() { ": " } else { "; in use: " })?;
+        f.write_str(if attempts.in_use == attempts.tried { ": " } else { "; in use: " })?;
         // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.
         self.holders.describe(unknown, " without SO_REUSEADDR", f)
     }
@@ -427,13 +432,13 @@ mod tests {
     const MIN: u16 = 40_000;
     const MAX: u16 = 40_009;
 
-    fn seen(port: u16, state: u8) -> Seen {
+    fn entry(port: u16, state: u8) -> Entry {
         let local = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
         let remote = "0.0.0.0:0".parse().unwrap();
-        Seen { local, remote, interface: 0, only_v6: false, state, milliseconds_left: 0 }
+        Entry { local, remote, interface: 0, only_v6: false, state, milliseconds_left: 0 }
     }
 
-    fn counted(sockets: &[Seen]) -> Holders {
+    fn counted(sockets: &[Entry]) -> Holders {
         let mut strongest = vec![0; PORT_NUMBERS];
         let mut tally = Tally::new(&mut strongest, MIN..=MAX, None);
         assert!(sockets.iter().all(|socket| tally.add(socket)));
@@ -461,7 +466,7 @@ mod tests {
             (&[0, 14, 255], Holders::default()),
         ] {
             for &state in states {
-                assert_eq!(counted(&[seen(MIN, state)]), expected, "state {state}");
+                assert_eq!(counted(&[entry(MIN, state)]), expected, "state {state}");
             }
         }
     }
@@ -470,8 +475,8 @@ mod tests {
     fn a_port_is_counted_by_its_strongest_holder() {
         let by_strength = [10, 13, 1, 4, 6];
         for (index, &strongest) in by_strength.iter().enumerate() {
-            let mut sockets: Vec<Seen> = by_strength[index..].iter().map(|&state| seen(MAX, state)).collect();
-            let alone = counted(&[seen(MAX, strongest)]);
+            let mut sockets: Vec<Entry> = by_strength[index..].iter().map(|&state| entry(MAX, state)).collect();
+            let alone = counted(&[entry(MAX, strongest)]);
             assert_eq!(counted(&sockets), alone);
             sockets.reverse();
             assert_eq!(counted(&sockets), alone);
@@ -480,14 +485,14 @@ mod tests {
 
     #[test]
     fn a_port_is_free_when_the_last_time_wait_on_it_ends() {
-        let time_wait = |port, milliseconds_left| Seen { milliseconds_left, ..seen(port, 6) };
+        let time_wait = |port, milliseconds_left| Entry { milliseconds_left, ..entry(port, 6) };
         let sockets = [
             time_wait(MIN, 2_001),
             time_wait(MIN, 9_000),
             time_wait(MIN, 100),
             time_wait(MIN + 1, 41_000),
             time_wait(MIN + 2, 40_000),
-            seen(MIN + 3, 1),
+            entry(MIN + 3, 1),
             time_wait(MIN + 3, 50_000),
         ];
         let expected =
@@ -497,10 +502,10 @@ mod tests {
 
     #[test]
     fn other_ports_and_reserved_ones_do_not_count() {
-        assert_eq!(counted(&[seen(MIN - 1, 10), seen(MAX + 1, 10)]).total(), 0);
+        assert_eq!(counted(&[entry(MIN - 1, 10), entry(MAX + 1, 10)]).total(), 0);
         let mut strongest = vec![0; PORT_NUMBERS];
         let mut tally = Tally::new(&mut strongest, MIN..=MAX, None);
-        assert!((MIN..=MAX).all(|port| tally.add(&seen(port, 10))));
+        assert!((MIN..=MAX).all(|port| tally.add(&entry(port, 10))));
         let ports = Ports::without(Range::new(MIN, MAX).unwrap(), b"39000-40003,40009\n");
         let listening = (tally.count(&ports).listening, ports.usable());
         assert_eq!(listening, (5, 5));
@@ -509,7 +514,7 @@ mod tests {
     #[test]
     fn only_what_keeps_others_from_the_address_is_in_the_way() {
         let at = |address: &str| SocketAddr::new(address.parse().unwrap(), MIN);
-        let socket = |address: &str, only_v6| Seen { local: at(address), only_v6, ..seen(MIN, 10) };
+        let socket = |address: &str, only_v6| Entry { local: at(address), only_v6, ..entry(MIN, 10) };
         for (wanted, theirs, only_v6, expected) in [
             ("127.0.0.1", "127.0.0.1", false, true),
             ("127.0.0.1", "127.0.0.2", false, false),
@@ -542,7 +547,7 @@ mod tests {
         let ip = "fe80::1".parse().unwrap();
         let wanted = Some(Address::from(std::net::SocketAddrV6::new(ip, 0, 0, 7)));
         for (interface, expected) in [(0, true), (7, true), (8, false)] {
-            let theirs = Seen { local: SocketAddr::new(ip.into(), MIN), interface, ..seen(MIN, 10) };
+            let theirs = Entry { local: SocketAddr::new(ip.into(), MIN), interface, ..entry(MIN, 10) };
             assert_eq!(in_the_way(wanted, &theirs), expected, "interface {interface}");
         }
     }
@@ -588,12 +593,12 @@ mod tests {
     fn netlink_and_proc_agree() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        type List<'a> = &'a dyn Fn(&mut [u8], &mut dyn FnMut(&Seen) -> bool) -> io::Result<()>;
+        type List<'a> = &'a dyn Fn(&mut [u8], &mut dyn FnMut(&Entry) -> bool) -> io::Result<()>;
         let count = |port: u16, list: List| {
             let mut memory = Pages::new(PORT_NUMBERS + BUFFER).unwrap();
             let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
             let mut tally = Tally::new(strongest, port..=port, None);
-            list(buffer, &mut |seen| tally.add(seen)).unwrap();
+            list(buffer, &mut |entry| tally.add(entry)).unwrap();
             tally.count(&Ports::exactly(Range::single(port)))
         };
         for (port, expected) in [

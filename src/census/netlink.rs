@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Filter, Seen, Transport};
+use super::{Entry, Filter, Transport};
 
 /// Shows every socket that passes the filter to `each`, IPv4 and IPv6, until that has enough.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn list(
     transport: Transport,
     filter: &Filter,
     buffer: &mut [u8],
-    each: &mut dyn FnMut(&Seen) -> bool,
+    each: &mut dyn FnMut(&Entry) -> bool,
 ) -> io::Result<()> {
     let socket = open()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
@@ -73,7 +73,7 @@ pub(crate) fn list(
 }
 
 /// Reads the answer to one request, message after message, to its end. False when `each` has had enough.
-fn read_answer(mut socket: &Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<bool> {
+fn read_answer(mut socket: &Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Entry) -> bool) -> io::Result<bool> {
     loop {
         let length = socket.read(buffer)?;
         let mut rest = &buffer[..length];
@@ -85,7 +85,7 @@ fn read_answer(mut socket: &Socket, buffer: &mut [u8], each: &mut dyn FnMut(&See
             (kind, body, rest) = split_message(rest).ok_or_else(malformed)?;
             match kind {
                 NLMSG_DONE | NLMSG_ERROR => return error_of(body).map_or(Ok(true), Err),
-                SOCK_DIAG_BY_FAMILY if !each(&seen(body).ok_or_else(malformed)?) => return Ok(false),
+                SOCK_DIAG_BY_FAMILY if !each(&parse(body).ok_or_else(malformed)?) => return Ok(false),
                 _ => {}
             }
         }
@@ -268,7 +268,7 @@ fn error_of(body: &[u8]) -> Option<io::Error> {
 }
 
 /// What an `inet_diag_msg` and its attributes say.
-fn seen(body: &[u8]) -> Option<Seen> {
+fn parse(body: &[u8]) -> Option<Entry> {
     let (message, attributes) = body.split_at_checked(INET_DIAG_MSG)?;
     let address = |at: usize| -> Option<IpAddr> {
         let octets: [u8; 16] = message[at..at + 16].try_into().ok()?;
@@ -277,7 +277,7 @@ fn seen(body: &[u8]) -> Option<Seen> {
             _ => IpAddr::V6(Ipv6Addr::from(octets)),
         })
     };
-    Some(Seen {
+    Some(Entry {
         local: SocketAddr::new(address(8)?, u16::from_be_bytes([message[4], message[5]])),
         remote: SocketAddr::new(address(24)?, u16::from_be_bytes([message[6], message[7]])),
         interface: u32_at(message, 40),
@@ -335,9 +335,9 @@ mod tests {
 
     #[test]
     fn a_message_says_all_that_is_needed() {
-        let seen = seen(&message()).unwrap();
-        assert_eq!(seen.local, "[::1]:40000".parse().unwrap());
-        assert_eq!((seen.state, seen.interface, seen.milliseconds_left, seen.only_v6), (10, 7, 1_234, true));
+        let entry = parse(&message()).unwrap();
+        assert_eq!(entry.local, "[::1]:40000".parse().unwrap());
+        assert_eq!((entry.state, entry.interface, entry.milliseconds_left, entry.only_v6), (10, 7, 1_234, true));
     }
 
     #[test]
@@ -346,8 +346,8 @@ mod tests {
         body.truncate(INET_DIAG_MSG);
         body[0] = libc::AF_INET as u8;
         body[8..12].copy_from_slice(&[192, 0, 2, 1]);
-        let seen = seen(&body).unwrap();
-        assert_eq!((seen.local.ip(), seen.only_v6), ("192.0.2.1".parse().unwrap(), false));
+        let entry = parse(&body).unwrap();
+        assert_eq!((entry.local.ip(), entry.only_v6), ("192.0.2.1".parse().unwrap(), false));
     }
 
     #[test]
@@ -382,8 +382,8 @@ mod tests {
             assert_eq!(inet_diag.state_of(server, other, 0).unwrap(), Some(10));
             let filter = Filter::Towards { destination: server, of_ipv4: server.is_ipv4() };
             let mut towards = Vec::new();
-            let mut each = |seen: &Seen| {
-                towards.push((seen.local, seen.state));
+            let mut each = |entry: &Entry| {
+                towards.push((entry.local, entry.state));
                 true
             };
             list(Transport::Tcp, &filter, &mut [0; 32 << 10], &mut each).unwrap();
@@ -394,7 +394,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = seen(&bytes);
+            let _ = parse(&bytes);
             let mut rest = &bytes[..];
             while let Some((_, _, following)) = split_message(rest) {
                 prop_assert!(following.len() < rest.len());

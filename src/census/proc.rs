@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Seen, Transport};
+use super::{Entry, Transport};
 
 /// Shows every socket of the transport to `each`, IPv4 and IPv6, until that has enough.
 ///
 /// # Errors
 ///
 /// As open(2) and read(2): ENOENT without /proc.
-pub(crate) fn list(transport: Transport, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<()> {
+pub(crate) fn list(transport: Transport, buffer: &mut [u8], each: &mut dyn FnMut(&Entry) -> bool) -> io::Result<()> {
     // Not /proc/net, which is that of the process's first thread: another thread may be in another network namespace.
     let (ipv4, ipv6) = match transport {
         Transport::Tcp => ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"),
@@ -36,7 +36,7 @@ pub(crate) fn list(transport: Transport, buffer: &mut [u8], each: &mut dyn FnMut
 /// # Errors
 ///
 /// As read(2); EBADMSG for a line longer than the buffer.
-fn read_sockets(mut file: impl Read, buffer: &mut [u8], each: &mut dyn FnMut(&Seen) -> bool) -> io::Result<bool> {
+fn read_sockets(mut file: impl Read, buffer: &mut [u8], each: &mut dyn FnMut(&Entry) -> bool) -> io::Result<bool> {
     let mut kept = 0;
     loop {
         let length = match file.read(&mut buffer[kept..]) {
@@ -47,7 +47,7 @@ fn read_sockets(mut file: impl Read, buffer: &mut [u8], each: &mut dyn FnMut(&Se
         };
         let whole = buffer[..length].iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         // The heading is no socket.
-        if !buffer[..whole].split(|&byte| byte == b'\n').filter_map(seen).all(|seen| each(&seen)) {
+        if !buffer[..whole].split(|&byte| byte == b'\n').filter_map(parse).all(|entry| each(&entry)) {
             return Ok(false);
         }
         // The kernel ends what it gives with a line; other makers of these files need not.
@@ -60,12 +60,12 @@ fn read_sockets(mut file: impl Read, buffer: &mut [u8], each: &mut dyn FnMut(&Se
 }
 
 /// What one line says: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when ...`, all in hexadecimal.
-fn seen(line: &[u8]) -> Option<Seen> {
+fn parse(line: &[u8]) -> Option<Entry> {
     let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).skip(1);
     let (local, remote) = (socket_address(words.next()?)?, socket_address(words.next()?)?);
     let state = hexadecimal(words.next()?)?;
     let (_timer, clock_ticks) = split_at_colon(words.nth(1)?)?;
-    Some(Seen {
+    Some(Entry {
         local,
         remote,
         interface: 0,
@@ -113,14 +113,14 @@ mod tests {
     fn a_line_is_what_the_kernel_prints() {
         let line =
             b"   6: 0100007F:9C46 0100007F:9C40 06 00000000:00000000 03:00001764 00000000     0        0 0 3 0000";
-        let seen = seen(line).unwrap();
-        assert_eq!((seen.local, seen.remote.port()), ("127.0.0.1:40006".parse().unwrap(), 40_000));
-        assert_eq!((seen.state, seen.milliseconds_left), (6, 59_880));
+        let entry = parse(line).unwrap();
+        assert_eq!((entry.local, entry.remote.port()), ("127.0.0.1:40006".parse().unwrap(), 40_000));
+        assert_eq!((entry.state, entry.milliseconds_left), (6, 59_880));
         let line = b"   0: B80D0120000000000000000001000000:9C41 00000000000000000000000000000000:0000 0A \
             00000000:00000000 00:00000000 00000000     0        0 894623 1 0000000000000000 100 0 0 10 0";
-        let seen = super::seen(line).unwrap();
-        assert_eq!(seen.local, "[2001:db8::1]:40001".parse().unwrap());
-        assert_eq!((seen.state, seen.milliseconds_left), (10, 0));
+        let entry = parse(line).unwrap();
+        assert_eq!(entry.local, "[2001:db8::1]:40001".parse().unwrap());
+        assert_eq!((entry.state, entry.milliseconds_left), (10, 0));
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
             b"   0: 0100007F:9C46 0100007F:9C40 106 0:0 03:00001764",
             b"   0: 0100007F:9C46 0100007F:9C40 06 0:0",
         ] {
-            assert!(seen(line).is_none(), "{}", line.escape_ascii());
+            assert!(parse(line).is_none(), "{}", line.escape_ascii());
         }
     }
 
@@ -167,8 +167,8 @@ mod tests {
         for piece in 1..=text.len() {
             let mut file = InPieces { text: text.as_bytes(), piece, interrupted: false };
             let mut states = Vec::new();
-            let mut each = |seen: &Seen| {
-                states.push((seen.local.port(), seen.state));
+            let mut each = |entry: &Entry| {
+                states.push((entry.local.port(), entry.state));
                 true
             };
             assert!(read_sockets(&mut file, &mut [0; 128], &mut each).unwrap());
@@ -185,7 +185,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_makes_the_reader_panic(line in "[0-9A-F: ]{0,80}") {
-            let _ = seen(line.as_bytes());
+            let _ = parse(line.as_bytes());
         }
     }
 }

@@ -24,7 +24,7 @@ pub use structs::{IC_LISTENER_MESSAGE_SIZE, IcListenerCensus, IcListenerHolders,
 use crate::address::Address;
 use crate::drop_in::{self, without_help};
 use crate::error::Failure;
-use crate::listener::Opened;
+use crate::listener;
 use crate::{Attempts, Error, Options, PortOrigin, Step, sys};
 
 /// Opens a TCP listener on a port of the host's ephemeral port range. It is ic_listener_open_tcp() with the default
@@ -119,10 +119,10 @@ pub unsafe extern "C" fn ic_listener_open_udp(
 /// port, as bind(2) would have.
 ///
 /// Everything else is bind(2): another port, another family, UDP (the kernel's search for it is complete and short),
-/// sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, and sockets of another network namespace than the
-/// calling thread's. (Before Linux 5.14 the library cannot see that, and treats them as the thread's own.)
-/// IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which ic_listener_listen() and
-/// ic_listener_connect() clear.
+/// sockets with IP_BIND_ADDRESS_NO_PORT, which want no port yet, sockets in TCP_REPAIR mode, and sockets of another
+/// network namespace than the calling thread's. (Before Linux 5.14 the library cannot see that, and treats them as the
+/// thread's own.) IP_LOCAL_PORT_RANGE is obeyed. No option of the socket is changed but IP_RETOPTS, which
+/// ic_listener_listen() and ic_listener_connect() clear.
 ///
 /// report may be NULL. On failure errno is bind(2)'s, and the socket is not bound: EADDRINUSE when no port of the range
 /// can be bound, EINVAL also when the size of the report is wrong. fd stays the caller's.
@@ -214,7 +214,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 /// report may be NULL. EADDRNOTAVAIL says that no port was found; then the socket has none, as after connect(2). It
 /// keeps the port that was named if connect(2) from there fails for another reason, at once or later; if another
 /// program takes the connection in between; if connections can be seen neither by netlink nor in /proc, and this one
-/// exists; or if its TIME_WAIT cannot be taken over. fd stays the caller's.
+/// exists; or if its TIME_WAIT cannot be taken over. (A process with no descriptor left sees neither, and names ports
+/// of the range that it read last, if the host reserved none then.) fd stays the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_connect(
     fd: c_int,
@@ -260,6 +261,7 @@ pub unsafe extern "C" fn ic_listener_begin_connect(
 /// disturbs no socket.
 ///
 /// It counts the sockets that keep a listener from the address in the options; all of them keep one from the wildcard.
+/// (For "0.0.0.0" every IPv6 connection counts: Linux does not show which of them leave IPv4 alone.)
 /// options is NULL for the defaults. census is filled on success and on failure, unless its size is wrong.
 ///
 /// The call takes about as long as one that finds no port in that range, or two to three times as long where /proc is
@@ -322,7 +324,7 @@ unsafe fn open(
     port: *mut c_int,
     fd: *mut c_int,
     report: *mut IcListenerReport,
-    win: impl FnOnce(&Options, &mut Attempts) -> Result<Opened, Failure>,
+    win: impl FnOnce(&Options, &mut Attempts) -> Result<listener::NewSocket, Failure>,
 ) -> c_int {
     // SAFETY: the caller promises that each is NULL or may be written.
     unsafe {
@@ -337,15 +339,15 @@ unsafe fn open(
             return Err(Failure::Argument("port and fd must not be the same pointer"));
         }
         // SAFETY: the caller promises that options is NULL or points to options with the size set.
-        let won = win(&unsafe { options_from_c(options) }?, attempts)?;
+        let (socket, new_port, origin) = win(&unsafe { options_from_c(options) }?, attempts)?;
         // With a socket in hand, which the unwinding has to close.
         panic_for_a_test();
         // SAFETY: neither is NULL, and nothing can fail from here on.
         unsafe {
-            port.write(c_int::from(won.port));
-            fd.write(won.socket.into_raw_fd());
+            port.write(c_int::from(new_port));
+            fd.write(socket.into_raw_fd());
         }
-        Ok(Won(won.origin, Some(won.port)))
+        Ok((origin, Some(new_port)))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
@@ -366,7 +368,7 @@ unsafe fn call(
         panic_for_a_test();
         // SAFETY: not -1, the one value that would be undefined behaviour. Whether the file is open cannot be known;
         // if it is not, or is closed meanwhile, the system calls say EBADF, and nothing else relies on it.
-        act(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| Won(origin, None))
+        act(unsafe { BorrowedFd::borrow_raw(fd) }, attempts).map(|origin| (origin, None))
     };
     // SAFETY: the caller's promise for report.
     unsafe { run(report, act) }
@@ -406,10 +408,10 @@ fn of_libc(returned: c_int) -> std::io::Result<()> {
 }
 
 /// Where the port came from, and which it is, where the call tells.
-struct Won(PortOrigin, Option<u16>);
+type Success = (PortOrigin, Option<u16>);
 
 /// Runs `act`, catches a panic, fills the report, and sets errno. Gives what the call returns.
-unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> Result<Won, Failure>) -> c_int {
+unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> Result<Success, Failure>) -> c_int {
     // SAFETY: the caller promises that report is NULL or points to a report with its size set.
     let size = if report.is_null() { None } else { Some(unsafe { (*report).size }) };
     if size.is_some_and(|size| !(REPORT_SIZE_0_1..=LARGEST_STRUCT).contains(&size)) {
@@ -441,9 +443,9 @@ unsafe fn run(report: *mut IcListenerReport, act: impl FnOnce(&mut Attempts) -> 
 }
 
 /// What a call did and who holds the ports, where that is why it failed.
-fn filled(outcome: std::thread::Result<(Result<Won, Failure>, Attempts)>, elapsed: Duration) -> IcListenerReport {
+fn filled(outcome: std::thread::Result<(Result<Success, Failure>, Attempts)>, elapsed: Duration) -> IcListenerReport {
     match outcome {
-        Ok((Ok(Won(origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
+        Ok((Ok((origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
         Ok((Err(failure), attempts)) => {
             let error = Error::new(failure, attempts, elapsed);
             let census = if error.is_no_port() { error.attempts().holders() } else { None };

@@ -2,11 +2,12 @@
 
 use std::ffi::{c_char, c_int};
 use std::fmt;
+use std::net::SocketAddr;
 use std::ptr;
 use std::time::Duration;
 
 use crate::text::Text;
-use crate::{Attempts, Census, CensusSource, Error, Family, PortOrigin, Step};
+use crate::{Attempts, Census, CensusSource, Error, PortOrigin, Step};
 
 /// The size of the message in a report or census, its terminating NUL included.
 pub const IC_LISTENER_MESSAGE_SIZE: usize = 256;
@@ -226,7 +227,7 @@ impl IcListenerReport {
             PortOrigin::PickedByKernel => "was picked by the kernel",
             PortOrigin::Free | PortOrigin::None => "was free",
         };
-        let tried = attempts.tried();
+        let tried = attempts.tried;
         match (port, tried) {
             (Some(port), _) => set_message(&mut report.message, format_args!("port {port} {how}, {tried} tried")),
             (None, 0) => set_message(&mut report.message, format_args!("the system call needed no help")),
@@ -243,7 +244,7 @@ impl IcListenerReport {
         match census {
             None => set_message(&mut report.message, format_args!("{error}")),
             Some(census) => {
-                let unseen = error.attempts().in_use().saturating_sub(census.holders.total());
+                let unseen = error.attempts().in_use.saturating_sub(census.holders.total());
                 report.elapsed_ns = report.elapsed_ns.saturating_add(nanoseconds(census.elapsed));
                 report.holders = IcListenerHolders::of(census, unseen);
                 set_message(&mut report.message, format_args!("{}", error.explained_by(census)));
@@ -266,21 +267,21 @@ impl IcListenerReport {
             size: size_of::<Self>() as u32,
             error: 0,
             step: Step::None as i32,
-            family: match attempts.family() {
+            family: match attempts.address {
                 None => libc::AF_UNSPEC,
-                Some(Family::Ipv4) => libc::AF_INET,
-                Some(Family::Ipv6) => libc::AF_INET6,
+                Some(SocketAddr::V4(_)) => libc::AF_INET,
+                Some(SocketAddr::V6(_)) => libc::AF_INET6,
             },
             origin: PortOrigin::None as i32,
             port: 0,
             port_min: port_min.into(),
             port_max: port_max.into(),
-            ports_tried: attempts.tried(),
-            ports_in_use: attempts.in_use(),
-            ports_forbidden: attempts.forbidden(),
+            ports_tried: attempts.tried,
+            ports_in_use: attempts.in_use,
+            ports_forbidden: attempts.forbidden,
             ports_reserved: attempts.reserved(),
-            listens_lost: attempts.listens_lost(),
-            connections_taken: attempts.connections_taken(),
+            listens_lost: attempts.listens_lost,
+            connections_taken: attempts.connections_taken,
             holders: IcListenerHolders::default(),
             elapsed_ns: 0,
             message: [0; IC_LISTENER_MESSAGE_SIZE],

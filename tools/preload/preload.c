@@ -170,40 +170,22 @@ is_tcp(int fd)
 		option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
 }
 
-typedef enum Function
-{
-	BIND,
-	LISTEN,
-	CONNECT,
-	BEGIN_CONNECT,
-} Function;
-
+/* A call of libic_listener.  For listen(), the length is the backlog. */
 typedef struct Call
 {
-	Function	function;
+	int			(*function) (int fd, const sockaddr *address, socklen_t length,
+							 IcListenerReport *report);
 	int			fd;
 	const sockaddr *address;
 	socklen_t	length;
-	int			backlog;
 } Call;
 
 static int
-make_call(const Call *call, IcListenerReport *report)
+call_listen(int fd, const sockaddr *address, socklen_t backlog,
+			IcListenerReport *report)
 {
-	switch (call->function)
-	{
-		case BIND:
-			return ic_listener_bind(call->fd, call->address, call->length,
-									report);
-		case LISTEN:
-			return ic_listener_listen(call->fd, call->backlog, report);
-		case BEGIN_CONNECT:
-			return ic_listener_begin_connect(call->fd, call->address,
-											 call->length, report);
-		case CONNECT:
-			break;
-	}
-	return ic_listener_connect(call->fd, call->address, call->length, report);
+	(void) address;
+	return ic_listener_listen(fd, (int) backlog, report);
 }
 
 static bool
@@ -252,29 +234,19 @@ write_line(const char *message)
 	}
 }
 
-/* The waiting of one call. */
-typedef struct Wait
-{
-	int64_t		deadline;		/* 0 before it begins */
-	int64_t		pause;
-} Wait;
-
-/* Pauses, if there is patience left.  The caller tries again then. */
+/* Pauses before the deadline, ever longer.  The caller tries again then. */
 static bool
-wait_for_port(Wait *wait)
+wait_for_port(int64_t deadline, int64_t *pause)
 {
-	int64_t		left;
+	int64_t		left = deadline - now();
 
-	if (wait->deadline == 0)
-		*wait = (Wait) {now() + patience_ms, FIRST_PAUSE_MS};
-	left = wait->deadline - now();
 	if (left <= 0)
 		return false;
-	if (wait->pause > left)
-		wait->pause = left;
-	nanosleep(&(struct timespec) {.tv_nsec = wait->pause * 1000000}, NULL);
-	if (wait->pause < LAST_PAUSE_MS)
-		wait->pause *= 2;
+	if (*pause > left)
+		*pause = left;
+	nanosleep(&(struct timespec) {.tv_nsec = *pause * 1000000}, NULL);
+	if (*pause < LAST_PAUSE_MS)
+		*pause *= 2;
 	return true;
 }
 
@@ -289,7 +261,7 @@ by_library(const Call *call, IcListenerReport *report, int errno_before)
 	int			returned;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	returned = make_call(call, report);
+	returned = call->function(call->fd, call->address, call->length, report);
 	if (returned == 0)
 		errno = errno_before;
 	pthread_setcancelstate(cancel_state, NULL);
@@ -306,22 +278,25 @@ static int
 with_patience(const Call *call, int errno_before)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	Wait		wait = {0};
+	int64_t		deadline;
+	int64_t		pause = FIRST_PAUSE_MS;
 	int			returned = by_library(call, &report, errno_before);
 	int			error = errno;
+	bool		begins = call->function == ic_listener_begin_connect;
 
 	/* Where no port was tried, the caller chose one, or there is no way. */
 	if (returned == 0 || !is_about_ports(error) || report.ports_tried == 0)
 		return returned;
+	deadline = now() + patience_ms;
 	/* Without a report, which would take a census each time. */
-	while (returned != 0 && is_about_ports(error) && wait_for_port(&wait))
+	while (returned != 0 && is_about_ports(error) &&
+		   wait_for_port(deadline, &pause))
 	{
 		errno = errno_before;
 		/* A blocking connect() may find a port itself by now. */
-		if (call->function == BEGIN_CONNECT)
+		if (begins)
 			returned = ic_next_connect(call->fd, call->address, call->length);
-		if (call->function != BEGIN_CONNECT ||
-			(returned != 0 && errno == EADDRNOTAVAIL))
+		if (!begins || (returned != 0 && errno == EADDRNOTAVAIL))
 			returned = by_library(call, NULL, errno_before);
 		error = errno;
 	}
@@ -353,9 +328,7 @@ our_bind(int fd, const sockaddr *address, socklen_t length)
 		errno = errno_before;
 		return ic_next_bind(fd, address, length);
 	}
-	return help(&(Call) {
-				.function = BIND,.fd = fd,.address = address,.length = length
-				}, errno_before);
+	return help(&(Call) {ic_listener_bind, fd, address, length}, errno_before);
 }
 
 int
@@ -368,9 +341,7 @@ our_listen(int fd, int backlog)
 		errno = errno_before;
 		return ic_next_listen(fd, backlog);
 	}
-	return help(&(Call) {
-				.function = LISTEN,.fd = fd,.backlog = backlog
-				}, errno_before);
+	return help(&(Call) {call_listen, fd, NULL, backlog}, errno_before);
 }
 
 /*
@@ -414,9 +385,8 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 		/* It is a cancellation point also where it does not wait. */
 		if (pthread_testcancel != NULL)
 			pthread_testcancel();
-		return help(&(Call) {
-					.function = CONNECT,.fd = fd,.address = address,.length = length
-					}, errno_before);
+		return help(&(Call) {ic_listener_connect, fd, address, length},
+					errno_before);
 	}
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	end_listening(fd);
@@ -424,9 +394,8 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 	returned = ic_next_connect(fd, address, length);
 	if (returned == 0 || errno != EADDRNOTAVAIL)
 		return returned;
-	returned = help(&(Call) {
-					.function = BEGIN_CONNECT,.fd = fd,.address = address,.length = length
-					}, errno_before);
+	returned = help(&(Call) {ic_listener_begin_connect, fd, address, length},
+					errno_before);
 	if (returned == 0 || (errno != EINPROGRESS && errno != EINTR))
 		return returned;
 	errno = errno_before;

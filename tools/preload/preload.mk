@@ -21,7 +21,7 @@ $(PRELOAD_LIB): tools/preload/preload.c tools/preload/exports.map tools/preload/
 		--redefine-sym connect=ic_next_connect --redefine-sym getsockname=ic_next_getsockname \
 		$(STATIC_LIB) $(@D)/library.a && \
 	$(CC) $(PRELOAD_CFLAGS) $(CFLAGS) -c -o $(@D)/preload.o tools/preload/preload.c && \
-	$(CC) -shared -static-libgcc -s $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a \
+	$(CC) -shared -static-libgcc -s $(LDFLAGS) -o $@.new $(@D)/preload.o $(@D)/library.a $(LDLIBS) \
 		-Wl,-z,now,-z,relro,-z,noexecstack,--gc-sections,--as-needed,--no-undefined \
 		-Wl,--version-script=tools/preload/exports.map -ldl && \
 	mv -f $@.new $@

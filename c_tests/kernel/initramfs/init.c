@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +46,25 @@ mount_at(const char *directory, const char *type)
 	mkdir(directory, 0755);
 	if (mount(type, directory, type, 0, NULL) != 0)
 		printf("# mount %s: %s\n", directory, strerror(errno));
+}
+
+/* /modules/1, 2 and so on. */
+static void
+load_modules(void)
+{
+	for (int number = 1; number < 10; number++)
+	{
+		char		path[32];
+		int			fd;
+
+		snprintf(path, sizeof(path), "/modules/%d", number);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (syscall(SYS_finit_module, fd, "", 0) != 0)
+			printf("# %s: %s\n", path, strerror(errno));
+		close(fd);
+	}
 }
 
 static void
@@ -104,6 +124,7 @@ main(void)
 	mount_at("/dev", "devtmpfs");
 	mount_at("/tmp", "tmpfs");
 
+	load_modules();
 	/* One with lo up; ours has it down. */
 	missing = enter_netns();
 	if (missing != NULL)

@@ -2,9 +2,8 @@
  * contenders.c
  *		What ic_listener is measured against, and how it is called itself.
  *
- * Every contender is an int (*)(const char *address, int *port, int *fd): 0
- * and a socket, or not 0 and errno.  The address is NULL for the wildcard, or
- * 127.0.0.1.
+ * The contenders are listed at the end.  Each gives 0 and a socket, or not 0
+ * and errno.  The address is NULL for the wildcard, or 127.0.0.1.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -17,20 +16,13 @@
 
 #define BACKLOG 128
 
-/* A port that is free, the one to connect to, and those to try one by one. */
-static int	floor_port;
-static int	server_port;
-static int	port_min;
-static int	port_max;
+/* A free port outside the range, and the one to connect to (cases.rs). */
+#define FLOOR_PORT 22000
+#define SERVER_PORT 22500
 
-void
-bench_set_ports(int floor, int server, int min, int max)
-{
-	floor_port = floor;
-	server_port = server;
-	port_min = min;
-	port_max = max;
-}
+/* A new namespace's ports. */
+#define PORT_MIN 32768
+#define PORT_MAX 60999
 
 /*
  * What a postmaster has done before it forks the first backend, and of which
@@ -47,31 +39,6 @@ bench_start_as_a_postmaster(void)
 		freeaddrinfo(addresses);
 	if (getaddrinfo("localhost", NULL, &hints, &addresses) == 0)
 		freeaddrinfo(addresses);
-}
-
-int
-bench_stock(const char *address, int *port, int *fd)
-{
-	const char *step;
-
-	return greenplum_socket(address, SOCK_STREAM, port, fd, &step);
-}
-
-int
-bench_stock_udp(const char *address, int *port, int *fd)
-{
-	const char *step;
-
-	return greenplum_socket(address, SOCK_DGRAM, port, fd, &step);
-}
-
-int
-bench_so_reuseaddr(const char *address, int *port, int *fd)
-{
-	const char *step;
-
-	(void) address;
-	return so_reuseaddr_listener(port, fd, &step);
 }
 
 /* A non-blocking socket; that of the wildcard is IPv6, and takes IPv4, too. */
@@ -123,30 +90,12 @@ fewest_calls(const char *address, int type, int wanted, int *port, int *fd)
 	return 0;
 }
 
-int
-bench_floor(const char *address, int *port, int *fd)
-{
-	return fewest_calls(address, SOCK_STREAM, floor_port, port, fd);
-}
-
-int
-bench_floor_udp(const char *address, int *port, int *fd)
-{
-	return fewest_calls(address, SOCK_DGRAM, floor_port, port, fd);
-}
-
-int
-bench_bind_0(const char *address, int *port, int *fd)
-{
-	return fewest_calls(address, SOCK_STREAM, 0, port, fd);
-}
-
 /*
  * What it takes at the least to know that no port can be listened on, where
  * listeners hold them all: to be refused each.
  */
-int
-bench_bind_each(const char *address, int *port, int *fd)
+static int
+bind_each(const char *address, int *port, int *fd)
 {
 	int			on = 1;
 	int			sock = new_socket(address, SOCK_STREAM);
@@ -155,7 +104,7 @@ bench_bind_each(const char *address, int *port, int *fd)
 		return -1;
 	if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return close_and_fail(sock);
-	for (*port = port_min; *port <= port_max; ++*port)
+	for (*port = PORT_MIN; *port <= PORT_MAX; ++*port)
 	{
 		if (bind_to(sock, address, *port) == 0)
 		{
@@ -175,104 +124,66 @@ ic_listener(const char *address, IcListenerReport *report, int *port, int *fd)
 	return ic_listener_open_tcp(&options, port, fd, report);
 }
 
-int
-bench_ic_listener(const char *address, int *port, int *fd)
-{
-	return address ? ic_listener(address, NULL, port, fd) : setup_listener(port, fd);
-}
-
-int
-bench_ic_listener_report(const char *address, int *port, int *fd)
-{
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-
-	return ic_listener(address, &report, port, fd);
-}
-
-int
-bench_ic_listener_udp(const char *address, int *port, int *fd)
-{
-	(void) address;
-	return ic_listener_open_udp(NULL, port, fd, NULL);
-}
-
-/* Connections to a server on the loopback address. */
-
-static const struct sockaddr_in *
-server(void)
-{
-	static struct sockaddr_in it = {.sin_family = AF_INET};
-
-	it.sin_port = htons(server_port);
-	it.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	return &it;
-}
-
+/*
+ * A connection to a server on the loopback address: as "connects" makes it,
+ * with SO_REUSEADDR or not, from a port that is named or not.
+ */
 static int
-outgoing_socket(int reuse)
+connection(int (*connects) (int, const struct sockaddr *, socklen_t),
+		   int reuse, int from, int *port, int *fd)
 {
+	struct sockaddr_in server = {.sin_family = AF_INET,.sin_port = htons(SERVER_PORT)};
 	int			sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (sock >= 0 && reuse &&
-		setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) < 0)
-		return close_and_fail(sock);
-	return sock;
-}
-
-/* The socket, if the connection was made. */
-static int
-give(int outcome, int sock, int *port, int *fd)
-{
-	*port = 0;
+	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	*port = from;
 	*fd = sock;
-	return outcome == 0 ? 0 : close_and_fail(sock);
+	if (sock < 0)
+		return -1;
+	if ((reuse && setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) < 0) ||
+		(from != 0 && bind_to(sock, "127.0.0.1", from) < 0) ||
+		connects(sock, (struct sockaddr *) &server, sizeof(server)) < 0)
+		return close_and_fail(sock);
+	return 0;
 }
 
-int
-bench_connect(const char *address, int *port, int *fd)
+static int
+ic_connect(int sock, const struct sockaddr *address, socklen_t size)
 {
-	int			sock = outgoing_socket(0);
-
-	(void) address;
-	return give(connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
+	return ic_listener_connect(sock, address, size, NULL);
 }
 
-int
-bench_connect_so_reuseaddr(const char *address, int *port, int *fd)
-{
-	int			sock = outgoing_socket(1);
-
-	(void) address;
-	return give(connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
-}
-
-/* The fewest system calls from a port that is known to be free. */
-int
-bench_connect_floor(const char *address, int *port, int *fd)
-{
-	int			sock = outgoing_socket(1);
-
-	return give(bind_to(sock, address, floor_port) ||
-				connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in)), sock, port, fd);
-}
-
-int
-bench_connect_ic_listener(const char *address, int *port, int *fd)
-{
-	int			sock = outgoing_socket(0);
-
-	(void) address;
-	return give(ic_listener_connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in), NULL),
-				sock, port, fd);
-}
-
-int
-bench_connect_ic_listener_report(const char *address, int *port, int *fd)
+static int
+ic_connect_report(int sock, const struct sockaddr *address, socklen_t size)
 {
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	int			sock = outgoing_socket(0);
 
-	(void) address;
-	return give(ic_listener_connect(sock, (const struct sockaddr *) server(), sizeof(struct sockaddr_in), &report),
-				sock, port, fd);
+	return ic_listener_connect(sock, address, size, &report);
 }
+
+#define CONTENDER(name, call) \
+	int \
+	bench_##name(const char *address, int *port, int *fd) \
+	{ \
+		(void) address; \
+		return call; \
+	}
+
+/* Nobody asks for the step that failed. */
+#define STEP (&(const char *) {NULL})
+
+CONTENDER(stock, greenplum_socket(address, SOCK_STREAM, port, fd, STEP))
+CONTENDER(stock_udp, greenplum_socket(address, SOCK_DGRAM, port, fd, STEP))
+CONTENDER(so_reuseaddr, so_reuseaddr_listener(port, fd, STEP))
+CONTENDER(bind_0, fewest_calls(address, SOCK_STREAM, 0, port, fd))
+CONTENDER(bind_each, bind_each(address, port, fd))
+CONTENDER(floor, fewest_calls(address, SOCK_STREAM, FLOOR_PORT, port, fd))
+CONTENDER(floor_udp, fewest_calls(address, SOCK_DGRAM, FLOOR_PORT, port, fd))
+CONTENDER(ic_listener, address ? ic_listener(address, NULL, port, fd) : setup_listener(port, fd))
+CONTENDER(ic_listener_report, ic_listener(address, &(IcListenerReport) IC_LISTENER_REPORT_INIT, port, fd))
+CONTENDER(ic_listener_udp, ic_listener_open_udp(NULL, port, fd, NULL))
+CONTENDER(connect, connection(connect, 0, 0, port, fd))
+CONTENDER(connect_so_reuseaddr, connection(connect, 1, 0, port, fd))
+CONTENDER(connect_floor, connection(connect, 1, FLOOR_PORT, port, fd))
+CONTENDER(connect_ic_listener, connection(ic_connect, 0, 0, port, fd))
+CONTENDER(connect_ic_listener_report, connection(ic_connect_report, 0, 0, port, fd))

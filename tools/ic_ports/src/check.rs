@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixDatagram};
 
 use ic_listener::{CensusSource, Options};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::system::{self, IP_LOCAL_PORT_RANGE};
 
@@ -24,14 +24,12 @@ pub struct Check {
 impl Check {
     pub fn run() -> Self {
         let mut check = Self { lines: String::new(), works: true };
-        let preloaded = preloaded_from();
-        let calls = Calls { are_preloaded: preloaded.is_some() };
-        match preloaded {
-            Some(path) => check.part(&path, "called by listen()", calls.reach_the_library()),
+        match preloaded_from() {
+            Some(path) => check.part(&path, "called by listen()", listen_reaches_the_library()),
             None => check.say(PRELOAD, "not loaded here; the library in ic_ports is tried"),
         }
         check.kernel();
-        check.part("a port in TIME_WAIT", "listened on and connected from again", calls.take_from_time_wait());
+        check.part("a port in TIME_WAIT", "listened on and connected from again", take_from_time_wait());
         check
     }
 
@@ -91,73 +89,46 @@ fn tcp_socket() -> io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))
 }
 
-/// bind(), listen() and connect(): the plain ones, which the preloaded library takes over, or those of the library.
-struct Calls {
-    are_preloaded: bool,
+/// The preloaded listen() leaves SO_REUSEADDR on the socket, and the system call does not.
+fn listen_reaches_the_library() -> Result<(), String> {
+    let is_left = tcp_socket().and_then(|socket| socket.listen(1).and_then(|()| socket.reuse_address()));
+    match is_left {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("loaded, but not called by listen()".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-impl Calls {
-    /// The preloaded listen() leaves SO_REUSEADDR on the socket, and the system call does not.
-    fn reach_the_library(&self) -> Result<(), String> {
-        let listener = self.listener(0).map_err(|error| error.to_string())?;
-        match listener.reuse_address() {
-            Ok(true) => Ok(()),
-            _ => Err("loaded, but not called by listen()".to_owned()),
-        }
-    }
+/// By the library in this program. The system calls that it makes are the preloaded functions, where there are any.
+fn bound_socket(port: u16) -> io::Result<Socket> {
+    let socket = tcp_socket()?;
+    socket.set_reuse_address(port != 0)?;
+    ic_listener::bind(&socket, &(Ipv4Addr::LOCALHOST, port).into())?;
+    Ok(socket)
+}
 
-    fn bind(&self, socket: &Socket, port: u16) -> io::Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        socket.set_reuse_address(port != 0)?;
-        if self.are_preloaded {
-            socket.bind(&SockAddr::from(address))
-        } else {
-            ic_listener::bind(socket, &address).map(drop).map_err(io::Error::from)
-        }
-    }
+fn listener(port: u16) -> io::Result<(Socket, SocketAddr)> {
+    let socket = bound_socket(port)?;
+    ic_listener::listen(&socket, 1)?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((socket, address))
+}
 
-    fn listener(&self, port: u16) -> io::Result<Socket> {
-        let socket = tcp_socket()?;
-        self.bind(&socket, port)?;
-        if self.are_preloaded {
-            socket.listen(1)?;
-        } else {
-            ic_listener::listen(&socket, 1)?;
-        }
-        Ok(socket)
-    }
+fn take_from_time_wait() -> Result<(), String> {
+    let step = |step: &'static str| move |error: io::Error| format!("{step}: {error}");
+    let (first, address) = listener(0).map_err(step("listen"))?;
+    let mut client = tcp_socket().map_err(step("socket"))?;
+    ic_listener::connect(&client, &address).map_err(|error| step("connect")(error.into()))?;
+    let (accepted, _) = first.accept().map_err(step("accept"))?;
+    // The side that closes first gets the TIME_WAIT.
+    drop(accepted);
+    client.read(&mut [0]).map_err(step("read"))?;
+    drop((client, first));
 
-    /// From that port, or from any.
-    fn connection(&self, port: u16, to: &SockAddr) -> io::Result<Socket> {
-        let socket = tcp_socket()?;
-        if port != 0 {
-            self.bind(&socket, port)?;
-        }
-        if self.are_preloaded {
-            socket.connect(to)?;
-        } else {
-            ic_listener::connect(&socket, &to.as_socket().ok_or(io::ErrorKind::InvalidInput)?)?;
-        }
-        Ok(socket)
-    }
-
-    fn take_from_time_wait(&self) -> Result<(), String> {
-        let step = |step: &'static str| move |error: io::Error| format!("{step}: {error}");
-        let listener = self.listener(0).map_err(step("listen"))?;
-        let address = listener.local_addr().map_err(step("getsockname"))?;
-        let port = address.as_socket().map_or(0, |address| address.port());
-        let mut client = self.connection(0, &address).map_err(step("connect"))?;
-        let (accepted, _) = listener.accept().map_err(step("accept"))?;
-        // The side that closes first gets the TIME_WAIT.
-        drop(accepted);
-        client.read(&mut [0]).map_err(step("read"))?;
-        drop(client);
-        drop(listener);
-
-        let other = self.listener(0).map_err(step("listen"))?;
-        let to = other.local_addr().map_err(step("getsockname"))?;
-        drop(self.connection(port, &to).map_err(step("connect from a port in TIME_WAIT"))?);
-        self.listener(port).map_err(step("listen on a port in TIME_WAIT"))?;
-        Ok(())
-    }
+    let (_other, to) = listener(0).map_err(step("listen"))?;
+    let client = bound_socket(address.port()).map_err(step("bind to a port in TIME_WAIT"))?;
+    ic_listener::connect(&client, &to).map_err(|error| step("connect from a port in TIME_WAIT")(error.into()))?;
+    drop(client);
+    listener(address.port()).map_err(step("listen on a port in TIME_WAIT"))?;
+    Ok(())
 }

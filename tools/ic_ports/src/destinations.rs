@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ic_listener::Connection;
 use serde::Serialize;
@@ -51,15 +51,12 @@ impl Connections {
     }
 }
 
-/// The destinations of connections from the ports, which are sorted, and from the address or all of this host.
-///
-/// # Errors
-///
-/// Why they cannot be seen.
+/// The destinations of connections from the ports, which are sorted, and from the address or all of this host; or why they
+/// cannot be seen.
 pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> {
     let mut by_destination: HashMap<(IpAddr, u16), Connections> = HashMap::new();
     ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
-        if ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip()) {
+        if ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip(), true) {
             by_destination.entry((remote.ip().to_canonical(), remote.port())).or_default().add(state);
         }
     })?;
@@ -73,11 +70,7 @@ pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> 
     Ok(Destinations { most, more })
 }
 
-/// The connections from the ports to one destination.
-///
-/// # Errors
-///
-/// Why they cannot be seen.
+/// The connections from the ports to one destination, or why they cannot be seen.
 pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::Result<Connections> {
     let mut connections = Connections::default();
     let wanted = (target.ip().to_canonical(), target.port());
@@ -94,10 +87,14 @@ pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::
 
 /// Whether a socket of that local address keeps others from the wanted one; None is all of this host.
 ///
-/// A socket of the IPv6 wildcard counts for IPv4, too: /proc does not show whether it has IPV6_V6ONLY.
-pub fn is_in_the_way(wanted: Option<IpAddr>, local: IpAddr) -> bool {
-    let Some(wanted) = wanted.map(|wanted| wanted.to_canonical()) else { return true };
-    let local = local.to_canonical();
+/// A socket of the IPv6 wildcard counts for IPv4, too: /proc does not show whether it has IPV6_V6ONLY. So does, for
+/// IPv4's wildcard, an IPv6 connection: its socket may have been bound to the IPv6 wildcard.
+pub fn is_in_the_way(wanted: Option<IpAddr>, local: IpAddr, is_connected: bool) -> bool {
+    let Some(wanted) = wanted else { return true };
+    if is_connected && wanted == Ipv4Addr::UNSPECIFIED {
+        return true;
+    }
+    let (wanted, local) = (wanted.to_canonical(), local.to_canonical());
     let takes = |one: IpAddr, other: IpAddr| one == other || one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
     takes(wanted, local) || takes(local, wanted)
 }
@@ -123,8 +120,10 @@ mod tests {
             ("::", "::1", true),
         ] {
             let address = |text: &str| text.parse().unwrap();
-            assert_eq!(is_in_the_way(Some(address(wanted)), address(local)), expected, "{local} for {wanted}");
+            assert_eq!(is_in_the_way(Some(address(wanted)), address(local), false), expected, "{local} for {wanted}");
+            let is_connected = is_in_the_way(Some(address(wanted)), address(local), true);
+            assert_eq!(is_connected, expected || wanted == "0.0.0.0", "a connection of {local} for {wanted}");
         }
-        assert!(is_in_the_way(None, "127.0.0.1".parse().unwrap()));
+        assert!(is_in_the_way(None, "127.0.0.1".parse().unwrap(), false));
     }
 }

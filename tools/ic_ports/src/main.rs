@@ -9,7 +9,6 @@ mod survey;
 mod system;
 mod trial;
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -68,7 +67,7 @@ struct Wanted {
 }
 
 fn main() -> ExitCode {
-    let outcome = match command(std::env::args_os()) {
+    let outcome = match command() {
         Ok(Command::Survey(wanted)) => survey(&wanted),
         Ok(Command::Check) => {
             let check = Check::run();
@@ -83,11 +82,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Until the output cannot be written, if it is to be repeated.
-///
-/// # Errors
-///
-/// What is wrong with the address.
+/// Until the output cannot be written, if it is to be repeated. The error is what is wrong with the address.
 fn survey(wanted: &Wanted) -> Result<ExitCode, String> {
     loop {
         let (text, status) = find_out(wanted)?;
@@ -107,11 +102,11 @@ fn find_out(wanted: &Wanted) -> Result<(String, ExitCode), String> {
         let from: Option<IpAddr> = address.map(str::parse).transpose().map_err(|_| "the address is not numeric")?;
         let reach = Reach::of(to, from);
         let text = if wanted.json { print::reach_json(&reach) } else { print::reach_text(&reach) };
-        return Ok((text, status(reach.verdict())));
+        return Ok((text, status(&reach.connection.ic_listener_connect)));
     }
     let survey = Survey::of(address, wanted.ports.clone())?;
     let text = if wanted.json { print::json(&survey) } else { print::text(&survey) };
-    Ok((text, status(survey.verdict())))
+    Ok((text, status(&survey.listener.answer)))
 }
 
 fn status(verdict: &Answer) -> ExitCode {
@@ -131,8 +126,8 @@ fn print(text: &str, status: ExitCode) -> ExitCode {
     }
 }
 
-fn command(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
-    let mut parser = lexopt::Parser::from_iter(arguments);
+fn command() -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_env();
     let mut wanted = Wanted::default();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -183,49 +178,19 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Wanted, String> {
-        let all = ["ic_ports"].iter().chain(arguments).map(OsString::from);
-        match command(all) {
-            Ok(Command::Survey(wanted)) => Ok(wanted),
-            Ok(Command::Print(text)) => Err(text),
-            Ok(Command::Check) => Err("--check".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     #[test]
-    fn every_option_is_taken() {
-        let wanted = parse(&["-a", "::1", "--ports=7-9", "-j", "-w5"]).unwrap();
-        assert_eq!((wanted.address.as_deref(), wanted.ports, wanted.json), (Some("::1"), Some(7..=9), true));
-        assert_eq!(wanted.watch, Some(Duration::from_secs(5)));
-        assert_eq!(parse(&["-p", "7"]).unwrap().ports, Some(7..=7));
-        assert_eq!(parse(&["--to", "[::1]:80"]).unwrap().to, Some("[::1]:80".parse().unwrap()));
-        let wanted = parse(&[]).unwrap();
-        assert_eq!((wanted.address, wanted.ports, wanted.to, wanted.json), (None, None, None, false));
-        assert_eq!(parse(&["-c"]).err().as_deref(), Some("--check"));
-    }
-
-    #[test]
-    fn anything_else_is_an_error() {
+    fn what_is_no_range_no_destination_and_no_time_is_refused() {
+        assert_eq!((range("7"), range("7-9")), (Ok(7..=7), Ok(7..=9)));
         for ports in ["", "-", "0", "0-7", "9-7", "1-65536", "-1", "a-b", "1-2-3", " 1"] {
-            assert!(parse(&[&format!("--ports={ports}")]).is_err(), "{ports:?}");
+            assert!(range(ports).is_err(), "{ports:?}");
         }
+        assert_eq!(destination("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
         for to in ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:x", "::1:80", "localhost:80", ":80"] {
-            assert!(parse(&["--to", to]).is_err(), "{to:?}");
+            assert!(destination(to).is_err(), "{to:?}");
         }
-        for arguments in [
-            &["-x"][..],
-            &["--nosuch"],
-            &["-a"],
-            &["-p"],
-            &["word"],
-            &["--json=yes"],
-            &["-w", "0"],
-            &["-w", "1.5"],
-            &["-w", "-1"],
-            &["--to", "127.0.0.1:80", "-p", "40000-40063"],
-        ] {
-            assert!(parse(arguments).is_err(), "{arguments:?}");
+        assert_eq!(seconds("5"), Ok(Duration::from_secs(5)));
+        for time in ["", "0", "1.5", "-1"] {
+            assert!(seconds(time).is_err(), "{time:?}");
         }
     }
 }

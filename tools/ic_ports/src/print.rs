@@ -72,12 +72,8 @@ pub fn text(survey: &Survey) -> String {
 }
 
 fn range_in_words(census: &Census, named: bool) -> String {
-    let (min, max) = (*census.range.start(), *census.range.end());
-    let mut words = format!("{min}-{max}");
-    if !named {
-        let _ = write!(words, " (net.ipv4.ip_local_port_range), {} of them reserved", census.reserved);
-    }
-    words
+    let range = format!("{}-{}", census.range.start(), census.range.end());
+    if named { range } else { format!("{range} (net.ipv4.ip_local_port_range), {} of them reserved", census.reserved) }
 }
 
 fn source_name(source: CensusSource) -> &'static str {

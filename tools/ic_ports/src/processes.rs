@@ -39,11 +39,12 @@ pub fn listening(sockets: &[TcpNetEntry]) -> HashSet<u16> {
 pub fn holding(sockets: &[TcpNetEntry], ports: &[u16], address: Option<IpAddr>) -> Processes {
     let sockets: HashMap<u64, u16> = sockets
         .iter()
-        .map(|socket| (socket.inode, socket.local_address))
-        .filter(|(inode, local)| {
-            *inode != 0 && ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip())
+        .filter(|socket| {
+            let (local, is_connected) = (socket.local_address, socket.remote_address.port() != 0);
+            let is_one_of_them = socket.inode != 0 && ports.binary_search(&local.port()).is_ok();
+            is_one_of_them && is_in_the_way(address, local.ip(), is_connected)
         })
-        .map(|(inode, local)| (inode, local.port()))
+        .map(|socket| (socket.inode, socket.local_address.port()))
         .collect();
     let mut seen = HashSet::new();
     let mut holding: Vec<Process> = all_processes()

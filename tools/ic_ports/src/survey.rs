@@ -9,7 +9,7 @@ use ic_listener::{Address, Census, Options};
 
 use crate::destinations::{self, Connections, Destinations};
 use crate::processes::{self, Processes};
-use crate::trial::{self, Answer, Connection, Left, Listener};
+use crate::trial::{self, Connection, Left, Listener};
 
 /// Who holds the ports, and whether there is one.
 pub struct Survey {
@@ -27,9 +27,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// # Errors
-    ///
-    /// What is wrong with the address.
+    /// The error is what is wrong with the address.
     pub fn of(address: Option<&str>, ports: Option<RangeInclusive<u16>>) -> Result<Self, String> {
         let mut options = Options::new();
         if let Some(address) = address {
@@ -58,10 +56,6 @@ impl Survey {
             connection: if named { None } else { Some(trial::for_a_connection(ip)) },
             census,
         })
-    }
-
-    pub fn verdict(&self) -> &Answer {
-        &self.listener.answer
     }
 }
 
@@ -92,10 +86,6 @@ impl Reach {
             census,
         }
     }
-
-    pub fn verdict(&self) -> &Answer {
-        &self.connection.ic_listener_connect
-    }
 }
 
 /// The ports of the range but for reserved ones, sorted; none where the range is not known.
@@ -108,10 +98,5 @@ fn usable(census: &Result<Census, String>, named: bool) -> Vec<u16> {
 /// Sorted. The kernel's notation: `8080,9000-9100`.
 fn reserved_ports() -> Vec<u16> {
     let list = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
-    list.trim().split(',').filter_map(ports_of).flatten().collect()
-}
-
-fn ports_of(item: &str) -> Option<RangeInclusive<u16>> {
-    let (min, max) = item.split_once('-').unwrap_or((item, item));
-    Some(min.parse().ok()?..=max.parse().ok()?)
+    list.trim().split(',').filter_map(|item| crate::range(item).ok()).flatten().collect()
 }

@@ -11,21 +11,9 @@ use socket2::Socket;
 pub const IP_LOCAL_PORT_RANGE: c_int = 51;
 
 /// An option of four bytes.
-///
-/// # Errors
-///
-/// What setsockopt() said.
 pub fn set_option(socket: &Socket, level: c_int, name: c_int, value: u32) -> io::Result<()> {
     // SAFETY: the pointer and the size are those of `value`.
-    let returned = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
+    let returned = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), 4) };
     if returned == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -1,12 +1,8 @@
 //! Whether there is a port. Only trying tells: a port can be shared if all its holders have SO_REUSEADDR, and connect()
-//! passes over ports that bind() has given out. The kernel shows neither.
+//! passes over ports that bind() has given out. The kernel shows neither. What is tried, ic_ports(1) says.
 //!
-//! * A listener: the library opens one, as a backend would, and closes it at once.
-//! * How many more: bind() is called for every port, first without SO_REUSEADDR and then with it. No socket listens
-//!   meanwhile, and each is closed before the next port's turn. A program that wants the same port in those
-//!   microseconds is refused, as by any other starter.
-//! * A connection: connect(), with TCP Fast Open and nothing to send. The kernel chooses the port and keeps the SYN for
-//!   the first data (`tcp_fastopen_defer_connect`), which never come: the destination is not bothered.
+//! connect() has TCP Fast Open and nothing to send. The kernel chooses the port and keeps the SYN for the first data
+//! (`tcp_fastopen_defer_connect`), which never come: the destination is not bothered.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -53,9 +49,7 @@ pub struct Left {
     pub by_name: Option<u32>,
 }
 
-/// # Errors
-///
-/// What is wrong with the options.
+/// The error is what is wrong with the options.
 pub fn for_a_listener(options: &Options, usable: &[u16]) -> Result<Listener, String> {
     let (answer, address) = match options.open_tcp() {
         Ok(opened) => (Answer::Yes, opened.socket.local_addr().ok()),
@@ -161,11 +155,7 @@ fn bind_without_port(socket: Socket, source: Option<IpAddr>) -> io::Result<Socke
     Ok(socket)
 }
 
-/// The address that the kernel would connect from. A UDP socket asks without a packet.
-///
-/// # Errors
-///
-/// Why there is no way to the destination.
+/// The address that the kernel would connect from, or why there is no way. A UDP socket asks without a packet.
 pub fn source_towards(target: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
@@ -201,11 +191,8 @@ fn count_ports(usable: &[u16], mut is_left: impl FnMut(u16) -> io::Result<bool>)
     usable.iter().try_fold(0, |count, &port| is_left(port).ok().map(|left| count + u32::from(left)))
 }
 
-/// Whether connect() accepts the port. 0 from a socket that does not block says that the SYN was kept.
-///
-/// # Errors
-///
-/// What says nothing about the port. EINPROGRESS is among it: the SYN was sent, so that no more ports must be tried.
+/// Whether connect() accepts the port. 0 from a socket that does not block says that the SYN was kept. An error says
+/// nothing about the port; EINPROGRESS is one: the SYN was sent, so that no more ports must be tried.
 fn connects_silently(socket: &Socket, target: SocketAddr) -> io::Result<bool> {
     match socket.connect(&SockAddr::from(target)) {
         Ok(()) => Ok(true),

@@ -15,12 +15,10 @@
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
 
-/* A local connection, which has no address to listen on. */
-static struct Port local_connection = {{{.ss_family = AF_UNIX}, 0}};
+static struct Port client;
 
-struct Port *MyProcPort = &local_connection;
+struct Port *MyProcPort = &client;
 char	   *interconnect_address = NULL;
-GpRoleValue Gp_role = GP_ROLE_EXECUTE;
 volatile bool InterruptPending = false;
 volatile bool QueryCancelPending = false;
 volatile bool ProcDiePending = false;

@@ -11,6 +11,5 @@ typedef struct pg_conn
 
 extern bool startConnection(PGconn *conn);
 extern bool cancelConnection(PGconn *conn);
-extern bool needsPassword(const char *sqlstate);
 
 #endif							/* LIBPQ_INT_H */

@@ -2,15 +2,9 @@
 #ifndef LIBPQ_BE_H
 #define LIBPQ_BE_H
 
-typedef struct SockAddr
-{
-	struct sockaddr_storage addr;
-	socklen_t	salen;
-} SockAddr;
-
 typedef struct Port
 {
-	SockAddr	laddr;
+	int			sock;
 } Port;
 
 #endif							/* LIBPQ_BE_H */

@@ -1,6 +1,6 @@
 /*
  * fe-connect.c
- *		The head of Greenplum 7 and WarehousePG's file of that name; fe-connect.body follows.
+ *		The head of Greenplum 7, Greengage, WarehousePG and Cloudberry's file of that name; fe-connect.body follows.
  */
 /*
  * Compiled for the backend too, by way of a symbolic link: c.h, and not postgres_fe.h, which defines FRONTEND.

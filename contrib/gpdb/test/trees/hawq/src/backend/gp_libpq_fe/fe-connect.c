@@ -1,6 +1,6 @@
 /*
  * fe-connect.c
- *		The head of HAWQ's file of that name; fe-connect.body follows.
+ *		The head of Greenplum 4.3 and HAWQ's file of that name; fe-connect.body follows.
  */
 #include "postgres.h"
 

@@ -1,6 +1,6 @@
 /*
  * ic_tcp.c
- *		The head of Greenplum 5's file of that name; ic_tcp.body follows.
+ *		The head of Greenplum 4.3, 5 and HAWQ's file of that name; ic_tcp.body follows.
  */
 #include "postgres.h"
 

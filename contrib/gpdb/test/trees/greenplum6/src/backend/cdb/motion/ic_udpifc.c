@@ -1,6 +1,6 @@
 /*
  * ic_udpifc.c
- *		The head of Greenplum 6's file of that name; ic_udpifc.body follows.
+ *		The head of all trees' file of that name; ic_udpifc.body follows.
  */
 #include "postgres.h"
 
@@ -10,10 +10,4 @@
 #include <unistd.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
-
-static int
-bindUDPSocket(int fd, const struct sockaddr_storage *address)
-{
-	return bind(fd, (const struct sockaddr *) address, sizeof(*address));
-}
 

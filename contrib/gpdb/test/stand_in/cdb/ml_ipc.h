@@ -1,10 +1,12 @@
 /*
- * interconnect.h
- *		What the trees' interconnect files share in the tests, and the way
- *		into their static functions.
+ * cdb/ml_ipc.h
+ *		For the tests: what the interconnect's files share, and the way into
+ *		their static functions.
  */
-#ifndef INTERCONNECT_H
-#define INTERCONNECT_H
+#ifndef ML_IPC_H
+#define ML_IPC_H
+
+typedef uint16 ListenerPort;
 
 typedef struct MotionConn
 {
@@ -24,4 +26,4 @@ extern void InitMotionUDPIFC(int *listenerSocketFd, ListenerPort *listenerPort,
 extern void SetupTCPInterconnect(ChunkTransportState *transportStates,
 								 MotionConn *conn);
 
-#endif							/* INTERCONNECT_H */
+#endif							/* ML_IPC_H */
