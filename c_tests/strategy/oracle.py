@@ -196,7 +196,9 @@ class Test:
         self.expect(self.library.ic_listener_census(c.byref(options), c.byref(census)) == 0, census.message)
         self.expect(census.holders.total() == census.ports == PORTS, "census", address, census.message)
         if shows_bound:
-            self.expect(census.holders.unseen == len(free), "census", address, free, census.message)
+            # For 0.0.0.0 every IPv6 connection counts, also those that leave IPv4 alone.
+            low = 0 if address == "0.0.0.0" else len(free)
+            self.expect(low <= census.holders.unseen <= len(free), "census", address, free, census.message)
 
     def bind_and_listen(self, address, ports):
         one = tcp(address, False)
