@@ -247,6 +247,7 @@ TEST_IN_NETNS(a_connection_that_finds_a_port_makes_no_other_calls)
 
 			filter(calls[index], SECCOMP_RET_KILL_PROCESS);
 			expect_equal(plain_connect(fd, "127.0.0.1", SERVER), 0);
+			expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), 1);
 			_exit(0);
 		}
 		now_doing("system call %d", calls[index]);
