@@ -31,11 +31,11 @@ use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, InetDiag};
 use crate::census::{Entry, Filter, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
-use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
+use crate::drop_in::{OwnWindow, Probe, is_foreign, name_port, socket_like};
 use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
 use crate::port_range::{PortSet, Ports, timestamps_are_on};
-use crate::strategy::{ANY_PORT, SMALL_RANGE, bind, sweep};
+use crate::strategy::{ANY_PORT, SMALL_RANGE, sweep};
 use crate::sys::{self, Pages, SO_BINDTOIFINDEX};
 
 /// How many ports are asked about before the whole range is looked at.
@@ -50,6 +50,8 @@ const DUMP_BUFFER: usize = 32 << 10;
 /// A search for a port from which the destination can be reached.
 pub(crate) struct PortSearch<'a> {
     socket: BorrowedFd<'a>,
+    /// The address that the caller has bound, or the wildcard.
+    bound: SocketAddr,
     source: SocketAddr,
     destination: SocketAddr,
     /// The interface that the connection will be bound to, or 0.
@@ -109,6 +111,7 @@ impl<'a> PortSearch<'a> {
         let (is_answered, in_time_wait) = (Cell::new(true), Cell::new(None));
         Some(Self {
             socket,
+            bound: local,
             source,
             destination,
             interface,
@@ -232,7 +235,7 @@ impl<'a> PortSearch<'a> {
         if let Some(refused) = self.refusal_of(port, takes_over) {
             return Ok((refused, claim));
         }
-        Ok((bind(&SockRef::from(&self.socket), self.source, port)?, claim))
+        Ok((name_port(self.socket, self.bound, self.source, port)?, claim))
     }
 
     /// Asks who has the 4-tuple. None where the connection can be made, or nobody can be asked.

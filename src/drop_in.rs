@@ -266,6 +266,24 @@ fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failu
     outcome.map(|()| true).map_err(|error| Failure::refused(Step::Bind, error))
 }
 
+/// Names a port of a socket that may have an address already. bind() takes that away when it refuses (`__inet_bind`).
+pub(crate) fn name_port(
+    socket: BorrowedFd<'_>,
+    bound: SocketAddr,
+    address: SocketAddr,
+    port: u16,
+) -> Result<Answer, Failure> {
+    let reference = SockRef::from(&socket);
+    let answer = strategy::bind(&reference, address, port);
+    if !matches!(answer, Ok(Answer::Ours)) && !bound.ip().is_unspecified() {
+        let callers = is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
+        set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true);
+        let _ = strategy::bind(&reference, bound, ANY_PORT);
+        set(socket, libc::IP_BIND_ADDRESS_NO_PORT, callers);
+    }
+    answer
+}
+
 /// listen(2), and SO_REUSEADDR. Chooses the port of a socket that has none.
 pub(crate) fn listen_fd(socket: BorrowedFd<'_>, backlog: i32, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
@@ -342,7 +360,7 @@ fn choose_and_listen(
         if let Claim::Refused = claim {
             return Ok(Answer::Claimed);
         }
-        let answer = strategy::bind(&reference, address, port)?;
+        let answer = name_port(socket, address, address, port)?;
         if answer != Answer::Ours {
             return Ok(answer);
         }
