@@ -31,7 +31,7 @@ use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, InetDiag};
 use crate::census::{Entry, Filter, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
-use crate::drop_in::{OwnWindow, Probe, is_foreign, socket_like};
+use crate::drop_in::{OwnWindow, Probe, bind_address, is_foreign, socket_like};
 use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
 use crate::port_range::{PortSet, Ports, timestamps_are_on};
@@ -51,6 +51,8 @@ const DUMP_BUFFER: usize = 32 << 10;
 pub(crate) struct PortSearch<'a> {
     socket: BorrowedFd<'a>,
     source: SocketAddr,
+    /// The caller has bound the source, without a port.
+    source_is_bound: bool,
     destination: SocketAddr,
     /// The interface that the connection will be bound to, or 0.
     interface: u32,
@@ -105,11 +107,13 @@ impl<'a> PortSearch<'a> {
         let mut randoms = Randoms::for_this_call();
         randoms.differ_by_process();
         let interface = interface_of(socket, destination);
+        let source_is_bound = !local.ip().is_unspecified();
         let self_connect_port = to_itself.then(|| destination.port());
         let (is_answered, in_time_wait) = (Cell::new(true), Cell::new(None));
         Some(Self {
             socket,
             source,
+            source_is_bound,
             destination,
             interface,
             self_connect_port,
@@ -232,7 +236,12 @@ impl<'a> PortSearch<'a> {
         if let Some(refused) = self.refusal_of(port, takes_over) {
             return Ok((refused, claim));
         }
-        Ok((bind(&SockRef::from(&self.socket), self.source, port)?, claim))
+        let answer = bind(&SockRef::from(&self.socket), self.source, port)?;
+        // A bind() that is refused takes the address off the socket (`__inet_bind`).
+        if answer != Answer::Ours && self.source_is_bound {
+            bind_address(self.socket, self.source);
+        }
+        Ok((answer, claim))
     }
 
     /// Asks who has the 4-tuple. None where the connection can be made, or nobody can be asked.
