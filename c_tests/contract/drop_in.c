@@ -72,6 +72,7 @@ static const struct
 	{"127.0.0.1", SERVER_PORT, 129, 0}, {"127.0.0.1", SERVER_PORT, 0x80000000, 0},
 	{"::1", SERVER_PORT, 23, 0}, {"::1", SERVER_PORT, 24, 0},
 	{"::1", 0, 23, 0}, {"::1", 0, 24, 0}, {"127.0.0.1", 0, 15, 0},
+	{"127.0.0.1", 0, 128, 0},
 	{"0.0.0.0", 0, -1, 0}, {"127.0.0.1", 0, -1, 0}, {"127.0.0.1", 9, -1, 0},
 	{"::", 0, -1, 0}, {"::1", 0, -1, 0}, {"::1", 31111, -1, 0},
 	{"::ffff:127.0.0.1", 0, -1, 0}, {"::ffff:127.0.0.1", SERVER_PORT, -1, 0},
@@ -573,19 +574,23 @@ TEST_IN_NETNS(an_address_is_bound_without_a_port)
 	expect(has_no_port(fd));
 }
 
-/* Without SO_REUSEADDR, no other socket can bind it. */
+/* Without SO_REUSEADDR, no other socket can bind it. With it, that stays. */
 TEST_IN_NETNS(a_port_that_nobody_held_is_not_shared)
 {
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
-	Neighbour	sharing = {"0.0.0.0", .reuse_address = true};
-	int			fd = stream_socket("0.0.0.0");
-
 	set_port_range(PORT_MIN, PORT_MAX);
-	expect_equal(ic_bind(fd, "0.0.0.0", 0, &report), 0);
-	expect_equal(report.origin, IC_LISTENER_PORT_ORIGIN_FREE);
-	expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), 0);
-	expect(!has_no_port(fd));
-	expect(open_neighbour(&sharing, local_port(fd)) < 0);
+	for (int reuse = 0; reuse <= 1; reuse++)
+	{
+		IcListenerReport report = IC_LISTENER_REPORT_INIT;
+		Neighbour	sharing = {"0.0.0.0", .reuse_address = true};
+		int			fd = stream_socket("0.0.0.0");
+
+		set_int(fd, SOL_SOCKET, SO_REUSEADDR, reuse);
+		expect_equal(ic_bind(fd, "0.0.0.0", 0, &report), 0);
+		expect_equal(report.origin, IC_LISTENER_PORT_ORIGIN_FREE);
+		expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), reuse);
+		expect(!has_no_port(fd));
+		expect((open_neighbour(&sharing, local_port(fd)) < 0) == !reuse);
+	}
 }
 
 TEST_IN_NETNS(a_port_that_the_caller_chose_stays_lost)

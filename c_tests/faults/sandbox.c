@@ -502,6 +502,22 @@ TEST_IN_NETNS(a_connection_with_the_last_descriptor)
 	}
 }
 
+/* Also where sockets are spent: a new one comes after the old one. */
+TEST_IN_NETNS(one_descriptor_is_left_and_one_port)
+{
+	set_port_range(PORT_MIN, SMALL_MAX);
+	permitted_late = PERMITTED;
+	leave_descriptors(1);
+	for_each_kind(kind)
+	{
+		Call		call = open_socket(kind, NULL);
+
+		require(call.returned == 0, "%s: %s", kind->name, call.report.message);
+		expect_equal(call.port, PERMITTED);
+		close(call.fd);
+	}
+}
+
 static int
 run_policies(void)
 {
@@ -530,5 +546,6 @@ main(void)
 		test(ipv6_only_may_not_be_cleared),
 		test(no_descriptor_is_left),
 		test(one_descriptor_is_left),
-		test(a_connection_with_the_last_descriptor));
+		test(a_connection_with_the_last_descriptor),
+		test(one_descriptor_is_left_and_one_port));
 }

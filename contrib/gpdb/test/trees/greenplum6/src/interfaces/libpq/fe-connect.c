@@ -1,6 +1,6 @@
 /*
  * fe-connect.c
- *		The head of Greenplum 5, 6 and their forks' file of that name; fe-connect.body follows.
+ *		The head of all trees' file of that name; fe-connect.body follows.
  */
 /*
  * Compiled for the backend too, by way of a symbolic link: c.h, and not postgres_fe.h, which defines FRONTEND.

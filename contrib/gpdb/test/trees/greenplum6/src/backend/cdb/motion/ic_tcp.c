@@ -1,6 +1,6 @@
 /*
  * ic_tcp.c
- *		The head of Greenplum 6, 7 and their forks' file of that name; ic_tcp.body follows.
+ *		The head of all trees' file of that name; ic_tcp.body follows.
  */
 #include "postgres.h"
 

@@ -1,1 +1,0 @@
-/* ic_tcp.h, for the tests. */
