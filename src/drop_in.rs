@@ -252,14 +252,6 @@ fn find_port(
     Ok(defer_port(socket, address)?.then_some(PortOrigin::Deferred))
 }
 
-/// Binds the address again, without a port.
-pub(crate) fn bind_address(socket: BorrowedFd<'_>, address: SocketAddr) {
-    let wants_no_port = is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-    set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true);
-    let _ = SockRef::from(&socket).bind(&SockAddr::from(address));
-    set(socket, libc::IP_BIND_ADDRESS_NO_PORT, wants_no_port);
-}
-
 /// Binds the address without a port. False where the kernel cannot do that, before Linux 4.2.
 fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failure> {
     if !set_deferred(socket, true) || !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
