@@ -1074,7 +1074,10 @@ fill_default_range(int left)
 {
 	Ports		leave = {{false}};
 	int			server = server_on("127.0.0.1", SERVER_PORT);
+	struct timespec start;
+	struct timespec end;
 
+	clock_gettime(CLOCK_MONOTONIC, &start);
 	set_sysctl("net.ipv4.tcp_timestamps", "0");
 	write_sysctl("net.ipv4.tcp_max_tw_buckets", "262144");
 	set_port_range(32768, 60999);
@@ -1093,6 +1096,9 @@ fill_default_range(int left)
 		else
 			leave_own_time_wait(port, "127.0.0.1", server);
 	}
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	if (end.tv_sec - start.tv_sec > 30)
+		skip_child("a faster processor: TIME_WAIT is over after 60 s");
 }
 
 /*
