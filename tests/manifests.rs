@@ -1,4 +1,6 @@
 //! What is written elsewhere is what Cargo.toml says. (That the header is the one the sources say: `make check-header`.)
+//! The C library, and the library in ic_ports, are made of the sources and the dependencies of this crate, though with
+//! other manifests.
 
 use std::fs;
 use std::path::Path;
@@ -23,11 +25,13 @@ fn section(manifest: &str, section: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_c_library_has_the_version_and_the_dependencies_of_the_crate() {
+fn other_manifests_have_the_version_and_the_dependencies_of_the_crate() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // A package of this crate has the one only.
-    let Ok(c_library) = fs::read_to_string(here.join("c_library/Cargo.toml")) else { return };
     let crate_ = fs::read_to_string(here.join("Cargo.toml")).expect("it is there");
-    assert_eq!(section(&c_library, "dependencies"), section(&crate_, "dependencies"));
-    assert_eq!(section(&c_library, "package")[..5], section(&crate_, "package")[..5]);
+    for other in ["c_library", "tools/ic_ports/library"] {
+        // A package of this crate has the one only.
+        let Ok(other) = fs::read_to_string(here.join(other).join("Cargo.toml")) else { return };
+        assert_eq!(section(&other, "dependencies"), section(&crate_, "dependencies"));
+        assert_eq!(section(&other, "package")[..5], section(&crate_, "package")[..5]);
+    }
 }

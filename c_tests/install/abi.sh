@@ -1,7 +1,7 @@
 #!/bin/sh
 # abi.sh [CC OPTION...]: prints what a compiled caller has of the C interface in its code, in one line each: a struct and
 # its size; a member, its offset and its size; a constant and its value. `make abi` calls it; install.sh holds the
-# answer to abi.txt, and to abi32.txt where the compiler makes 32-bit programs.
+# answer to abi.txt, and to abi32.txt where the compiler makes 32-bit programs. For another processor, EMULATOR runs it.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -27,4 +27,4 @@ awk '
 	END { print "\treturn 0;\n}" }
 ' include/ic_listener.h >"$work/abi.c"
 "${CC:-cc}" "$@" -Wall -Wextra -Werror -Iinclude -o "$work/abi" "$work/abi.c"
-"$work/abi"
+${EMULATOR:-} "$work/abi"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # One library whatever the settings. A copy of this tree in another directory, with a user's settings, makes the
-# libic_listener.a and .so of this tree, byte for byte. What fails half-way leaves nothing behind.
+# libic_listener.a and .so of this tree, byte for byte, and its ic_ports. What fails half-way leaves nothing behind.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -59,6 +59,12 @@ check "OBJCOPY fails half-way" fails_half_way OBJCOPY ""
 check "AR fails half-way" fails_half_way AR ""
 check "CC fails half-way" fails_half_way CC libic_listener.a
 check "another directory and a user's settings change nothing" the_same_library
+
+the_same_program()
+{
+	make ic_ports && cmp "$here/target/bin/ic_ports" target/bin/ic_ports
+}
+check "nor in ic_ports" the_same_program
 
 # WORDS...: what make says.
 says()

@@ -770,6 +770,15 @@ TEST_IN_NETNS(the_part_of_the_range_that_is_looked_at_first_costs_nothing)
 	expect_equal(asked.binds + asked.windows, 0);
 }
 
+static double
+seconds_of(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
 /*
  * From every port of the range a connection to the server in TIME_WAIT, which
  * cannot be taken over, or the TIME_WAIT of a listener, by turns.
@@ -778,6 +787,7 @@ static void
 fill_range(int port_min, int port_max, int every)
 {
 	int			server = server_on("127.0.0.1", SERVER_PORT);
+	double		start = seconds_of(CLOCK_MONOTONIC);
 
 	need_tcp_diag();
 	set_sysctl("net.ipv4.tcp_timestamps", "0");
@@ -790,15 +800,8 @@ fill_range(int port_min, int port_max, int every)
 		else
 			leave_own_time_wait(port, "127.0.0.1", server);
 	}
-}
-
-static double
-seconds_of(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
+	if (seconds_of(CLOCK_MONOTONIC) - start > 30)
+		skip_child("a faster processor: TIME_WAIT is over after 60 s");
 }
 
 /*

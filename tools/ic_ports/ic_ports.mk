@@ -1,7 +1,8 @@
 # The program that says who holds the ports. Included by the Makefile at the top, after c_library/.
 
 IC_PORTS = $(BUILD_DIR)/bin/ic_ports
-IC_PORTS_SOURCES = $(wildcard tools/ic_ports/src/*.rs) $(addprefix tools/ic_ports/,Cargo.toml Cargo.lock ic_ports.mk)
+IC_PORTS_SOURCES = $(wildcard tools/ic_ports/src/*.rs) $(addprefix tools/ic_ports/,Cargo.toml Cargo.lock \
+	library/Cargo.toml ic_ports.mk)
 
 all: ic_ports
 

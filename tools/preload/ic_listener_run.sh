@@ -45,7 +45,10 @@ if [ -f "$program" ] && [ "$(head -c 4 "$program" 2>/dev/null | tail -c 3)" = EL
 then
 	# The first match is the interpreter: /lib64/ld-linux-x86-64.so.2, /lib/ld64.so.1, /lib/ld-musl-x86_64.so.1.
 	case $(grep -aom1 '/ld[-a-z0-9_]*\.so\.[0-9]' "$program" 2>/dev/null) in
-		*musl*) refuse "$1: uses musl, where this library of glibc cannot be loaded" ;;
+		*musl*)
+			! grep -aq 'libc\.so\.6' "$library" ||
+				refuse "$1: uses musl, where this library of glibc cannot be loaded"
+			;;
 		'') complain "$1: statically linked, so that only the programs it starts are reached" ;;
 	esac
 	if { [ -u "$program" ] && [ ! -O "$program" ]; } || { [ -g "$program" ] && [ ! -G "$program" ]; }
