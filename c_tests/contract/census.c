@@ -597,7 +597,8 @@ TEST_IN_NETNS(a_thread_counts_in_its_own_namespace)
 
 /*
  * As a share of the failed call before it; the best of some rounds, by turns.
- * In CPU time, which other processes do not change. Netlink stays near it; /proc costs the kernel two to three times as much.
+ * In CPU time, which other processes change less. Netlink stays near it; /proc
+ * costs the kernel two to three times as much.
  */
 TEST_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 {
@@ -632,7 +633,7 @@ TEST_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 	}
 	printf("# source %d: the call %.1f ms of CPU time, the census %.1f\n",
 		   source, best[0] * 1e3, best[1] * 1e3);
-	expect(best[1] <= best[0] * (source == IC_LISTENER_CENSUS_SOURCE_NETLINK ? 3 : 6));
+	expect(best[1] <= best[0] * (source == IC_LISTENER_CENSUS_SOURCE_NETLINK ? 4 : 6));
 }
 
 /* One byte for each port number, 32 KiB to read into, and no malloc(). */
