@@ -233,12 +233,12 @@ hold_port(HolderKind kind, Reuse reuse, const char *address)
 
 typedef enum Attempt
 {
-	PICK, PICK_SHARED, NAME, NAME_SHARED, CONNECT, CONNECT_NAMED, ATTEMPTS
+	BIND_ANY, BIND_ANY_SHARED, NAME, NAME_SHARED, CONNECT, CONNECT_NAMED, ATTEMPTS
 } Attempt;
 
 static const char *const attempts[ATTEMPTS] = {
-	[PICK] = "bind(0)",
-	[PICK_SHARED] = "SO_REUSEADDR, bind(0)",
+	[BIND_ANY] = "bind(0)",
+	[BIND_ANY_SHARED] = "SO_REUSEADDR, bind(0)",
 	[NAME] = "bind(port)",
 	[NAME_SHARED] = "SO_REUSEADDR, bind(port), listen()",
 	[CONNECT] = "SO_REUSEADDR, connect() to another destination",
@@ -313,7 +313,7 @@ ask_cell(const struct Row *row, Attempt attempt)
 										 NEXT_SERVER_PORT)));
 		return;
 	}
-	fd = unbound(attempt == PICK_SHARED || attempt == NAME_SHARED);
+	fd = unbound(attempt == BIND_ANY_SHARED || attempt == NAME_SHARED);
 	error = plain_bind(fd, "::", attempt == NAME || attempt == NAME_SHARED ? PORT : 0);
 	see("%s", answer_to(error));
 	if (error == 0 && local_port(fd) != PORT)
@@ -893,7 +893,7 @@ check_all(bool has_windows)
 
 		snprintf(name, sizeof(name), "%s: %s", cell.row->name, attempts[cell.attempt]);
 		/* ip_autobind_reuse lets bind(0) share what bind(port) can share. */
-		check(name, cell.row->expected[with_autobind_reuse && cell.attempt == PICK_SHARED ?
+		check(name, cell.row->expected[with_autobind_reuse && cell.attempt == BIND_ANY_SHARED ?
 									   NAME_SHARED : cell.attempt],
 			  ask_cell_in_child, &cell);
 	}

@@ -143,21 +143,21 @@ free_ports_first(int bound_ports, int free_ports, int percent)
 	Neighbour	starter = {.address = "::", .reuse_address = true};
 	Ports		listening = ports_from_to(MEDIUM_MIN, MEDIUM_MAX);
 	Ports		bound = {.has = {false}};
-	Ports		unheld = {.has = {false}};
+	Ports		free_now = {.has = {false}};
 	int			taken = 0;
 
 	skip_without_ipv6();
 	allow_descriptors(4096);
 	set_port_range(MEDIUM_MIN, MEDIUM_MAX);
 	move_ports(&listening, &bound, bound_ports);
-	move_ports(&listening, &unheld, free_ports);
+	move_ports(&listening, &free_now, free_ports);
 	hold_ports(&listener, &listening);
 	hold_ports(&starter, &bound);
 	for (int i = 0; i < calls; i++)
 	{
 		Call		call = require_listener(NULL);
 
-		expect(bound.has[call.port] || unheld.has[call.port]);
+		expect(bound.has[call.port] || free_now.has[call.port]);
 		taken += bound.has[call.port];
 		close(call.fd);
 	}
@@ -194,13 +194,13 @@ TEST_IN_NETNS(a_neighbour_keeps_its_port)
 	Neighbour	listener = {.address = "::", .listens = true};
 	Neighbour	starter = {.address = "::", .reuse_address = true};
 	Ports		listening = ports_from_to(MEDIUM_MIN, MEDIUM_MAX);
-	Ports		unheld = {.has = {false}};
+	Ports		free_now = {.has = {false}};
 	int			lost = 0;
 
 	skip_without_ipv6();
 	allow_descriptors(4096);
 	set_port_range(MEDIUM_MIN, MEDIUM_MAX);
-	move_ports(&listening, &unheld, 20);
+	move_ports(&listening, &free_now, 20);
 	hold_ports(&listener, &listening);
 	for (int round = 0; round < rounds; round++)
 	{
