@@ -2,7 +2,7 @@
 # make demo       a C program gets a listener and talks through it
 # make check      installs what the tests need, runs them all, counts them (make test is the same)
 # make check-programs	tries the library under programs that other people wrote
-# make check-kernels KERNELS="vmlinuz..."	the kernel's rules and the tests of the library on other kernels
+# make check-kernels KERNELS="vmlinuz..."	the kernel's rules and the tests of the library on other kernels (ARCH: processors)
 # make bench      measures the library against what it replaces (QUICK=1: under a minute)
 # make draw       draws the pictures from the figures that are there
 # make install    libraries, header, pkg-config file, programs and man pages (PREFIX, DESTDIR); make uninstall removes them
