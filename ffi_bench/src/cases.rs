@@ -45,12 +45,12 @@ const SERVER_PORT: u16 = 22_500;
 const OTHER_SERVER_PORT: u16 = 22_501;
 
 /// A group that hangs is ended by the kernel after this many seconds.
-const PATIENCE: u32 = 600;
+const TIME_LIMIT: u32 = 600;
 
 /// Runs one group in this process.
 pub fn run(act: fn(&Bench) -> io::Result<()>, quick: bool, results: PipeWriter) -> io::Result<()> {
     // SAFETY: no memory is involved; nothing else uses SIGALRM.
-    unsafe { libc::alarm(PATIENCE) };
+    unsafe { libc::alarm(TIME_LIMIT) };
     open_files_limit();
     namespace::enter()?;
     act(&Bench { quick, results })
