@@ -22,11 +22,11 @@ pub enum PortOrigin {
     /// It was taken with SO_REUSEADDR: it was in TIME_WAIT, under outgoing connections, or bound by a socket that did
     /// not listen. (Or it was free: where free ports are rare, free and shared ones are taken alike.)
     Reused = 2,
-    /// The system call of a drop-in call needed no help; or the port range cannot be read from /proc/sys, and the
-    /// kernel chose the port.
+    /// The plain system call of ic_listener_bind(), ic_listener_listen() or ic_listener_connect() succeeded, also on a
+    /// port that you named; or the port range cannot be read from /proc/sys, and the kernel chose the port.
     PickedByKernel = 3,
-    /// ic_listener_bind() has found that there are ports to share. ic_listener_listen(), ic_listener_connect() or
-    /// ic_listener_getsockname() will choose one.
+    /// ic_listener_bind() succeeded without a port yet. ic_listener_listen(), ic_listener_connect() or
+    /// ic_listener_getsockname() will choose one that can be shared.
     Deferred = 4,
 }
 

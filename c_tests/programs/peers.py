@@ -3,6 +3,7 @@
 peers.py serve PORT TEXT    answers each HTTP request on the port with the text, 20 ms later, and closes; "ready" first
 peers.py load URL [COUNT]   as many requests, 30 at once: for each a line, its seconds and what came back
 peers.py spawn COMMAND...   the command 300 times, 30 at once: the same lines
+peers.py p99 PORT PORT      the 99th percentile of a static page of both, in ms, while ten clients ask for the other page
 
 The clients name their ports, outside of every range: they take none from the program.
 """
@@ -92,8 +93,66 @@ def spawn(*command):
     at_once(300, run)
 
 
+def send(made, path):
+    made.write(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    made.flush()
+
+
+def status(made):
+    status = made.readline().split()[1].decode()
+    for line in iter(made.readline, b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split()[1])
+    made.read(length)
+    return status
+
+
+def bother(port, first):
+    """Ten clients that never get anything from upstream."""
+    global own_ports
+    own_ports = itertools.count(first)
+
+    def work(made):
+        while True:
+            send(made, "/")
+            if status(made) != "502":
+                sys.exit("upstream has answered")
+
+    for _ in range(10):
+        threading.Thread(target=work, args=(connect(port).makefile("rwb"),)).start()
+
+
+def p99(*ports):
+    times = {port: [] for port in ports}
+
+    def ask(made, start):
+        for number in range(200):
+            time.sleep(max(0, start + 0.01 * number - time.monotonic()))
+            send(made, "/static.html")
+
+    # In turns, so that whatever else the machine does meets both.
+    for turn, port in enumerate(ports * 5):
+        with subprocess.Popen([sys.executable, __file__, "bother", str(port), str(3000 + 10 * turn)]) as others:
+            made = connect(port).makefile("rwb")
+            start = time.monotonic()
+            # Every 10 ms, also while nothing comes back: who waits for an answer asks less often when it takes long.
+            threading.Thread(target=ask, args=(made, start)).start()
+            for number in range(200):
+                if status(made) != "200":
+                    sys.exit("no static page")
+                times[port].append(1000 * (time.monotonic() - start) - 10 * number)
+            if others.poll() is not None:
+                sys.exit("nobody else asked")
+            others.kill()
+    for port in ports:
+        times[port].sort()
+        print(f"{times[port][len(times[port]) * 99 // 100]:.1f}", end=" " if port == ports[0] else "\n")
+
+
 kind, *arguments = sys.argv[1:]
 if kind == "serve":
     asyncio.run(serve(int(arguments[0]), arguments[1]))
+elif kind in ("p99", "bother"):
+    {"p99": p99, "bother": bother}[kind](*map(int, arguments))
 else:
     {"load": load, "spawn": spawn}[kind](*arguments)
