@@ -254,16 +254,22 @@ fn find_port(
 
 /// Binds the address without a port. False where the kernel cannot do that, before Linux 4.2.
 fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failure> {
-    if !set_deferred(socket, true) || !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
+    let outcome = if set_deferred(socket, true) { bind_address(socket, address) } else { None };
+    if !matches!(outcome, Some(Ok(()))) {
         set_deferred(socket, false);
-        return Ok(false);
+    }
+    outcome.transpose().map(|bound| bound.is_some()).map_err(|error| Failure::refused(Step::Bind, error))
+}
+
+/// bind(2) of an address without a port. None where the kernel cannot do that.
+fn bind_address(socket: BorrowedFd<'_>, address: SocketAddr) -> Option<io::Result<()>> {
+    let callers = is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
+    if !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
+        return None;
     }
     let outcome = SockRef::from(&socket).bind(&SockAddr::from(address));
-    set(socket, libc::IP_BIND_ADDRESS_NO_PORT, false);
-    if outcome.is_err() {
-        set_deferred(socket, false);
-    }
-    outcome.map(|()| true).map_err(|error| Failure::refused(Step::Bind, error))
+    set(socket, libc::IP_BIND_ADDRESS_NO_PORT, callers);
+    Some(outcome)
 }
 
 /// Names a port of a socket that may have an address already. bind() takes that away when it refuses (`__inet_bind`).
@@ -273,13 +279,9 @@ pub(crate) fn name_port(
     address: SocketAddr,
     port: u16,
 ) -> Result<Answer, Failure> {
-    let reference = SockRef::from(&socket);
-    let answer = strategy::bind(&reference, address, port);
+    let answer = strategy::bind(&SockRef::from(&socket), address, port);
     if !matches!(answer, Ok(Answer::Ours)) && !bound.ip().is_unspecified() {
-        let callers = is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-        set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true);
-        let _ = strategy::bind(&reference, bound, ANY_PORT);
-        set(socket, libc::IP_BIND_ADDRESS_NO_PORT, callers);
+        let _ = bind_address(socket, bound);
     }
     answer
 }

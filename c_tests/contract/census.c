@@ -268,15 +268,6 @@ take_census(int port_min, int port_max)
 	return census;
 }
 
-static double
-seconds(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 static void
 expect_holders(const IcListenerHolders *holders, const IcListenerHolders *expected)
 {
@@ -304,7 +295,7 @@ TEST_IN_NETNS(every_state_is_counted_as_what_it_is)
 			IcListenerHolders expected = {0};
 
 			now_doing("source %d, state %d on %s", source, states[i], hosts[host]);
-			made = seconds(CLOCK_MONOTONIC);
+			made = seconds_of(CLOCK_MONOTONIC);
 			make(states[i], host, port);
 			count_in(states[i], &expected);
 			count_in(states[i], &all);
@@ -318,7 +309,7 @@ TEST_IN_NETNS(every_state_is_counted_as_what_it_is)
 		   counted.time_wait_next_s <= counted.time_wait_last_s);
 	/* Of the last one's 60 seconds, rounded up; the kernel counts in ticks. */
 	expect(counted.time_wait_last_s <= 60 &&
-		   counted.time_wait_last_s + seconds(CLOCK_MONOTONIC) - made > 59.9);
+		   counted.time_wait_last_s + seconds_of(CLOCK_MONOTONIC) - made > 59.9);
 }
 
 /* In all states. (src/census has each pair of holders of one port.) */
@@ -614,7 +605,7 @@ TEST_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 	options.port_max = 60999;
 	for (int i = 0; i < 10; i++)
 	{
-		double		start = seconds(CLOCK_THREAD_CPUTIME_ID);
+		double		start = seconds_of(CLOCK_THREAD_CPUTIME_ID);
 		double		took;
 		int			port;
 		int			fd;
@@ -628,7 +619,7 @@ TEST_IN_NETNS(a_full_range_is_counted_in_the_time_of_the_call)
 				skip_child("a faster processor: the census was cut short");
 			expect_equal(census.holders.listening, 28232);
 		}
-		took = seconds(CLOCK_THREAD_CPUTIME_ID) - start;
+		took = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start;
 		best[i % 2] = took < best[i % 2] ? took : best[i % 2];
 	}
 	printf("# source %d: the call %.1f ms of CPU time, the census %.1f\n",

@@ -18,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -53,6 +54,15 @@ open_fds_are(const OpenFds *before, int extra)
 	if (extra >= 0)
 		expected.has[extra] = true;
 	return memcmp(&now, &expected, sizeof(now)) == 0;
+}
+
+double
+seconds_of(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
 bool

@@ -1,12 +1,13 @@
 /*
  * support.h
- *		What a process has, may do, and sees: its open fds, its privileges,
- *		refused system calls, hidden directories.
+ *		What a process has, may do, and sees: its open fds, its clocks, its
+ *		privileges, refused system calls, hidden directories.
  */
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
 #include <stdbool.h>
+#include <time.h>
 
 /* More than any test has open. */
 #define OPEN_FDS_MAX 65536
@@ -22,6 +23,9 @@ extern OpenFds open_fds(void);
 
 /* Whether exactly the fds in before are open, and those in extra (-1: none). */
 extern bool open_fds_are(const OpenFds *before, int extra);
+
+/* What a clock of clock_gettime(2) shows. */
+extern double seconds_of(clockid_t clock);
 
 /*
  * Continues as another user, without a capability. False when it may not: for

@@ -770,15 +770,6 @@ TEST_IN_NETNS(the_part_of_the_range_that_is_looked_at_first_costs_nothing)
 	expect_equal(asked.binds + asked.windows, 0);
 }
 
-static double
-seconds_of(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 /*
  * From every port of the range a connection to the server in TIME_WAIT, which
  * cannot be taken over, or the TIME_WAIT of a listener, by turns.

@@ -21,7 +21,7 @@
 //! SO_REUSEADDR, which decides whether a port can be shared (`inet_diag_sockopt` has other flags). After a call that
 //! has failed it is known: the call asked for every port with SO_REUSEADDR, and would have got a
 //! TIME_WAIT that has it. Bound sockets are shown by netlink on Linux 6.8 and later; elsewhere such a port is in use
-//! and has no holder that can be entry.
+//! and has no holder that can be seen.
 //!
 //! # What it costs
 //!
@@ -121,7 +121,7 @@ pub(crate) enum Transport {
     Udp,
 }
 
-/// Which sockets are to be entry.
+/// Which sockets are to be seen.
 pub(crate) enum Filter {
     /// Those with a local port in the range.
     LocalPorts(RangeInclusive<u16>),
@@ -384,7 +384,7 @@ impl Holders {
 }
 
 impl Census {
-    /// How many ports have no holder that can be entry. They are free, or bound where the source does not show that.
+    /// How many ports have no holder that can be seen. They are free, or bound where the source does not show that.
     pub fn unseen(&self) -> u32 {
         self.ports.saturating_sub(self.holders.total())
     }

@@ -20,6 +20,7 @@
 #include "child.h"
 #include "netns.h"
 #include "sockets.h"
+#include "support.h"
 
 #include "backend.h"
 #include "cdb/cdbvars.h"
@@ -112,15 +113,6 @@ static void
 add_a_port(void)
 {
 	set_port_range(port_min, port_max + 1);
-}
-
-static double
-seconds_of(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
 /* Somebody cancels the query. */
