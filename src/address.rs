@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::str::FromStr;
 
 use socket2::{Domain, Socket, Type};
 
@@ -10,97 +9,44 @@ use crate::error::{Failure, Step};
 use crate::sys;
 use crate::text::Text;
 
-/// One address of the host, or a wildcard that is spelled out (`0.0.0.0`, `::`).
-///
-/// It comes from an [`IpAddr`], from a [`SocketAddrV6`] for a link-local address, whose scope is the index of its
-/// interface (the port does not matter), or from a text with the name of the interface: `"fe80::1%eth0".parse()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(SocketAddr);
-
-impl Address {
-    /// With port 0.
-    pub(crate) fn socket_address(self) -> SocketAddr {
-        self.0
+/// What getnameinfo(NI_NUMERICHOST) prints: `192.0.2.1`, `2001:db8::1`, `::ffff:192.0.2.1`, and link-local addresses
+/// with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`. Names are never resolved.
+pub(crate) fn parse(text: &[u8]) -> Result<SocketAddr, Failure> {
+    let not_numeric = || Failure::bad_address("not a numeric address", text);
+    let words = std::str::from_utf8(text).map_err(|_| not_numeric())?;
+    let Some((ip, scope)) = words.split_once('%') else {
+        return words.parse().map(|ip: IpAddr| (ip, 0).into()).map_err(|_| not_numeric());
+    };
+    let ip: Ipv6Addr = ip.parse().map_err(|_| not_numeric())?;
+    if !ip.is_unicast_link_local() {
+        return Err(Failure::bad_address("only a link-local address has an interface", text));
     }
+    let Some(index) = interface(scope) else {
+        // The look-up takes a socket. Perhaps that is what was missing.
+        Socket::new(Domain::IPV6, Type::STREAM, None).map_err(|error| Failure::refused(Step::Socket, error))?;
+        return Err(Failure::bad_address("no such interface", text));
+    };
+    Ok(SocketAddrV6::new(ip, 0, 0, index).into())
+}
 
-    /// What getnameinfo(NI_NUMERICHOST) prints: `192.0.2.1`, `2001:db8::1`, `::ffff:192.0.2.1`, and link-local
-    /// addresses with their scope as a name or a number, `fe80::1%eth0`, `fe80::1%2`. Names are never resolved.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, Failure> {
-        let not_numeric = || Failure::bad_address("not a numeric address", text);
-        let words = std::str::from_utf8(text).map_err(|_| not_numeric())?;
-        let Some((ip, scope)) = words.split_once('%') else {
-            return words.parse().map(|ip: IpAddr| ip.into()).map_err(|_| not_numeric());
-        };
-        let ip: Ipv6Addr = ip.parse().map_err(|_| not_numeric())?;
-        if !ip.is_unicast_link_local() {
-            return Err(Failure::bad_address("only a link-local address has an interface", text));
+/// bind() takes a multicast address and the limited broadcast address (seen on 6.18), and no peer could connect.
+/// Without its interface, a link-local address cannot be bound (ipv6(7)).
+pub(crate) fn check(address: SocketAddr) -> Result<SocketAddr, Failure> {
+    let what = match (address.ip().to_canonical(), address) {
+        (ip, _) if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => "not a unicast address",
+        (IpAddr::V6(ip), SocketAddr::V6(address)) if ip.is_unicast_link_local() && address.scope_id() == 0 => {
+            "a link-local address needs its interface, as in fe80::1%eth0"
         }
-        let Some(index) = interface(scope) else {
-            // The look-up takes a socket. Perhaps that is what was missing.
-            Socket::new(Domain::IPV6, Type::STREAM, None).map_err(|error| Failure::refused(Step::Socket, error))?;
-            return Err(Failure::bad_address("no such interface", text));
-        };
-        Ok(SocketAddrV6::new(ip, 0, 0, index).into())
-    }
-
-    /// bind() takes a multicast address and the limited broadcast address (seen on 6.18), and no peer could connect.
-    /// Without its interface, a link-local address cannot be bound (ipv6(7)).
-    pub(crate) fn check(self) -> Result<Self, Failure> {
-        let what = match (self.0.ip().to_canonical(), self.0) {
-            (ip, _) if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) => "not a unicast address",
-            (IpAddr::V6(ip), SocketAddr::V6(address)) if ip.is_unicast_link_local() && address.scope_id() == 0 => {
-                "a link-local address needs its interface, as in fe80::1%eth0"
-            }
-            _ => return Ok(self),
-        };
-        Err(Failure::BadAddress { what, address: Text::of(format_args!("{}", self.0.ip())) })
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(mut address: SocketAddr) -> Self {
-        address.set_port(0);
-        Self(address)
-    }
-}
-
-impl From<SocketAddrV6> for Address {
-    fn from(address: SocketAddrV6) -> Self {
-        SocketAddr::from(address).into()
-    }
-}
-
-impl From<IpAddr> for Address {
-    fn from(ip: IpAddr) -> Self {
-        SocketAddr::from((ip, 0)).into()
-    }
-}
-
-impl From<Ipv4Addr> for Address {
-    fn from(ip: Ipv4Addr) -> Self {
-        IpAddr::from(ip).into()
-    }
-}
-
-impl From<Ipv6Addr> for Address {
-    fn from(ip: Ipv6Addr) -> Self {
-        IpAddr::from(ip).into()
-    }
-}
-
-impl FromStr for Address {
-    type Err = crate::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text.as_bytes()).map_err(|failure| failure.without_attempts())
-    }
+        _ => return Ok(address),
+    };
+    Err(Failure::BadAddress { what, address: Text::of(format_args!("{}", address.ip())) })
 }
 
 /// The address to bind, and the one to fall back on. The wildcard (None) is one IPv6 socket that takes IPv4 as well;
 /// only where there is no IPv6 is it an IPv4 socket.
-pub(crate) fn candidates(address: Option<Address>) -> (SocketAddr, Option<SocketAddr>) {
+pub(crate) fn candidates(address: Option<SocketAddr>) -> (SocketAddr, Option<SocketAddr>) {
     match address {
-        Some(Address(address)) => (address, None),
+        Some(address) => (address, None),
         None => ((Ipv6Addr::UNSPECIFIED, 0).into(), Some((Ipv4Addr::UNSPECIFIED, 0).into())),
     }
 }
@@ -131,8 +77,8 @@ mod tests {
 
     /// What is taken, or what is wrong with it.
     fn taken(text: &str) -> Result<SocketAddr, &'static str> {
-        match Address::parse(text.as_bytes()).and_then(Address::check) {
-            Ok(address) => Ok(address.socket_address()),
+        match parse(text.as_bytes()).and_then(check) {
+            Ok(address) => Ok(address),
             Err(Failure::BadAddress { what, .. }) => Err(what),
             Err(other) => panic!("{text}: {other:?}"),
         }
@@ -189,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "[0-9a-fA-Fx:.%\\[\\]lo/ \\x00]{0,64}|\\PC{0,80}") {
-            let _ = Address::parse(text.as_bytes());
+            let _ = parse(text.as_bytes());
         }
     }
 }

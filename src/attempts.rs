@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use crate::address::Address;
 use crate::census::{self, Census, Transport};
 use crate::error::Words;
 use crate::port_range::{Ports, Range, Unreadable};
@@ -155,7 +154,7 @@ impl Attempts {
         let ports = if self.named { Ports::exactly(range) } else { Ports::not_reserved(range).ok()? };
         let transport = if self.purpose == Purpose::Datagrams { Transport::Udp } else { Transport::Tcp };
         let address = self.address.filter(|address| address.ip() != std::net::Ipv6Addr::UNSPECIFIED);
-        census::take(transport, address.map(Address::from), &ports).ok()
+        census::take(transport, address, &ports).ok()
     }
 }
 

@@ -10,8 +10,8 @@
 use std::ffi::OsStr;
 use std::fmt::Arguments;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -21,7 +21,7 @@ use crate::text::Text;
 
 /// The right to name a port, until it is dropped.
 pub(crate) enum Claim {
-    Held(#[expect(dead_code, reason = "to be dropped is all it does")] OwnedFd),
+    Held(Held),
     /// Another caller has it.
     Refused,
     /// Claims are unavailable: no descriptor is left, or a policy refuses AF_UNIX or the name. A claim must not cost a
@@ -50,10 +50,20 @@ impl Claim {
             if is_refused && (heeds_strangers || is_held_by_a_friend(&address)) { Ok(None) } else { claim.map(Some) }
         });
         match claimed {
-            Ok(Some(socket)) => Self::Held(socket.into()),
+            Ok(Some(socket)) => Self::Held(Held(socket)),
             Ok(None) => Self::Refused,
             Err(_) => Self::Unavailable,
         }
+    }
+}
+
+/// A claim that ends for everybody when it is dropped: a child that was forked meanwhile has a copy of the descriptor,
+/// with which the name lives on, but not the claim.
+pub(crate) struct Held(Socket);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
@@ -85,10 +95,13 @@ mod tests {
     fn a_claim_is_held_by_one_and_ends_with_it() {
         let (from, to) = ("192.0.2.1:40000".parse().unwrap(), "[::ffff:192.0.2.9]:9".parse().unwrap());
         let held = Claim::to_connect(from, to, true);
-        assert!(matches!(held, Claim::Held(_)));
+        let Claim::Held(Held(socket)) = &held else { panic!("it is free") };
         assert!(matches!(Claim::to_connect(from, to, true), Claim::Refused));
         assert!(matches!(Claim::to_connect(from, to, false), Claim::Refused), "it is of this user");
+        let copy_of_a_child = socket.try_clone().unwrap();
         drop(held);
+        assert!(matches!(Claim::to_connect(from, to, false), Claim::Unavailable));
+        drop(copy_of_a_child);
         assert!(matches!(Claim::to_connect(from, to, true), Claim::Held(_)));
     }
 

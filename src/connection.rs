@@ -31,10 +31,11 @@ use crate::attempts::{Answer, Purpose};
 use crate::census::netlink::{self, InetDiag};
 use crate::census::{Entry, Filter, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
-use crate::drop_in::{OwnWindow, Probe, is_foreign, name_port, socket_like};
+use crate::drop_in::name_port;
 use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
-use crate::port_range::{PortSet, Ports, timestamps_are_on};
+use crate::port_range::{OwnWindow, PortSet, Ports, timestamps_are_on};
+use crate::probe::{Probe, is_foreign, socket_like};
 use crate::strategy::{ANY_PORT, SMALL_RANGE, sweep};
 use crate::sys::{self, Pages, SO_BINDTOIFINDEX};
 
@@ -165,7 +166,8 @@ impl<'a> PortSearch<'a> {
         let of_ipv4 = self.source.is_ipv4();
         let mut left = self.ports.usable();
         if left > FEW || !self.can_ask() {
-            left -= self.list(of_ipv4, &mut connected, &mut in_time_wait).unwrap_or(0).min(left);
+            let _ = self.list(of_ipv4, &mut connected, &mut in_time_wait);
+            left = left.saturating_sub(connected.count + in_time_wait.count);
             if left > FEW && self.destination.ip().to_canonical().is_ipv4() {
                 let _ = self.list(!of_ipv4, &mut connected, &mut in_time_wait);
             }
@@ -265,26 +267,23 @@ impl<'a> PortSearch<'a> {
         source
     }
 
-    /// The ports that have a connection of that family from this source to this destination. Says how many.
-    fn list(&self, of_ipv4: bool, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<u32> {
+    /// The ports that have a connection of that family from this source to this destination.
+    fn list(&self, of_ipv4: bool, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
         let mut buffer = Pages::new(DUMP_BUFFER)?;
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
-        let mut count = 0;
         let mut add = |entry: &Entry| {
             let is_ours = entry.local.ip().to_canonical() == source || source.is_unspecified();
             let same_interface = entry.interface == 0 || entry.interface == self.interface;
             if is_ours && same_interface && canonical(entry.remote) == destination {
                 let set = if entry.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
                 set.insert(entry.local.port());
-                count += 1;
             }
             true
         };
         let filter = Filter::Towards { destination, of_ipv4 };
         netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut add)
-            .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))?;
-        Ok(count)
+            .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))
     }
 }
 

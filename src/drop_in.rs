@@ -16,19 +16,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Protocol, SockAddr, SockRef, Type};
 
 use crate::attempts::{Answer, Purpose};
 use crate::claim::Claim;
 use crate::connection::{Found, PortSearch};
 use crate::error::{Failure, Step, timed};
 use crate::port_order::{PortOrder, Randoms, window};
-use crate::port_range::{self, Ports, Range, Unreadable};
+use crate::port_range::{self, OwnWindow, Range};
+use crate::probe::Probe;
 use crate::strategy::{
-    self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in, set_window,
-    sweep, window_of,
+    self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, Search, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in,
+    search_windows, set_window, sweep,
 };
-use crate::sys::{self, IP_LOCAL_PORT_RANGE, SO_BINDTOIFINDEX};
+use crate::sys;
 use crate::{Attempts, DEFAULT_BACKLOG, Error, PortOrigin};
 
 /// How many ports a connect() looks at whose predecessor found none. The kernel passes over a port that was bound in
@@ -187,35 +188,27 @@ fn find_port(
 ) -> Result<Option<PortOrigin>, Failure> {
     let reference = SockRef::from(&socket);
     let mut randoms = Randoms::for_this_call();
-    let mut search = |range: Range, widths: &[u32], attempts: &mut Attempts| {
-        for &width in widths {
-            let window = if range.span() <= SMALL_RANGE { range } else { window_of(range, width, &mut randoms) };
-            match search_in(&reference, address, window, attempts)? {
-                strategy::Search::Taken => {}
-                ended => return Ok(ended),
-            }
-        }
-        Ok(strategy::Search::Taken)
+    let mut search = |range, widths: &[u32], attempts: &mut Attempts| {
+        search_windows(&reference, address, range, widths, &mut randoms, attempts)
     };
-
-    let mut searched = strategy::Search::Impossible;
+    let mut searched = Search::Impossible;
     if !own_window.is_set() {
-        searched = strategy::Search::Taken;
+        searched = Search::Taken;
         if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
             searched = search(range, &[1], attempts)?;
         }
-        if let (strategy::Search::Taken, Ok(range)) = (&searched, port_range::known_host_range()) {
-            searched = search(range, if range.span() > SMALL_RANGE { &FIRST_SEARCH } else { &[1] }, attempts)?;
+        if let (Search::Taken, Ok(range)) = (&searched, port_range::known_host_range()) {
+            searched = search(range, &FIRST_SEARCH, attempts)?;
         }
     }
-    if searched == strategy::Search::Impossible {
+    if searched == Search::Impossible {
         // The kernel's own search: in the caller's window, or where it knows no windows.
         match reference.bind(&SockAddr::from(address)) {
             Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
             outcome => return without_help(Step::Bind, outcome).and(Ok(Some(PortOrigin::Free))),
         }
     }
-    if let strategy::Search::Found(_) = searched {
+    if let Search::Found(_) = searched {
         return Ok(Some(PortOrigin::Free));
     }
 
@@ -226,8 +219,8 @@ fn find_port(
     let Some(ports) = own_window.ports(attempts) else {
         return Ok(None);
     };
-    if searched == strategy::Search::Taken && ports.range().span() > SMALL_RANGE {
-        if let strategy::Search::Found(_) = search(ports.range(), &WIDER_SEARCH, attempts)? {
+    if searched == Search::Taken && ports.range().span() > SMALL_RANGE {
+        if let Search::Found(_) = search(ports.range(), &WIDER_SEARCH, attempts)? {
             return Ok(Some(PortOrigin::Free));
         }
     }
@@ -246,7 +239,7 @@ fn find_port(
         return if attempts.forbidden > 0 { Ok(None) } else { Err(no_port(attempts)) };
     };
     // It may be free after all.
-    if let strategy::Search::Found(_) = search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
+    if let Search::Found(_) = search_in(&reference, address, Range::single(port), &mut Attempts::default())? {
         return Ok(Some(PortOrigin::Free));
     }
     Ok(defer_port(socket, address)?.then_some(PortOrigin::Deferred))
@@ -507,39 +500,6 @@ fn confine(socket: BorrowedFd<'_>) -> bool {
     set_window(&SockRef::from(&socket), Some(window))
 }
 
-/// The window that the caller has confined the socket to, if any: IP_LOCAL_PORT_RANGE.
-#[derive(Clone, Copy)]
-pub(crate) struct OwnWindow(u32);
-
-impl OwnWindow {
-    pub(crate) fn of(socket: BorrowedFd<'_>) -> Self {
-        Self(sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).unwrap_or(0))
-    }
-
-    fn is_set(self) -> bool {
-        self.0 != 0
-    }
-
-    fn restore(self, socket: BorrowedFd<'_>) {
-        // Fails before Linux 6.3, where there is nothing to restore.
-        let _ = sys::set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, self.0);
-    }
-
-    /// The ports that may be named: those of the host's range, inside the window, that are not reserved. None where
-    /// they cannot be read.
-    pub(crate) fn ports(self, attempts: &mut Attempts) -> Option<Ports> {
-        let inside = |host: Range| {
-            let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
-            // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
-            let min = if host.contains(low) { low } else { host.min() };
-            let max = if host.contains(high) { high } else { host.max() };
-            Ports::not_reserved(Range::new(min, max).unwrap_or(host))
-        };
-        let ports = port_range::read_host_range().or_else(Unreadable::or_remembered).and_then(inside);
-        ports.map_err(|unreadable| attempts.unreadable = Some(unreadable)).ok()
-    }
-}
-
 /// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
 /// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
 fn is_deferred(socket: BorrowedFd<'_>) -> bool {
@@ -563,84 +523,3 @@ fn is_tcp(socket: BorrowedFd<'_>) -> bool {
     // A raw socket may have that protocol as well.
     matches!(socket.protocol(), Ok(Some(Protocol::TCP))) && matches!(socket.r#type(), Ok(Type::STREAM))
 }
-
-/// Whether the socket is of another network namespace than one that this thread has made now: then neither /proc nor
-/// sock_diag nor a claim speaks of it. Before Linux 5.14 nobody can tell.
-pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: BorrowedFd<'_>) -> bool {
-    sys::netns_cookie(socket) != sys::netns_cookie(made_now)
-}
-
-/// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
-/// µs, and the caller's socket nothing. (To claim a port costs 3.3 µs.)
-pub(crate) struct Probe<'a> {
-    like: BorrowedFd<'a>,
-    address: SocketAddr,
-    socket: Option<Socket>,
-    /// Whether the caller's socket is of another network namespace.
-    is_foreign: bool,
-}
-
-impl<'a> Probe<'a> {
-    pub(crate) fn new(like: BorrowedFd<'a>, address: SocketAddr) -> Self {
-        let mut probe = Self { like, address, socket: None, is_foreign: false };
-        probe.open();
-        probe.is_foreign = probe.socket.as_ref().is_some_and(|socket| is_foreign(like, socket.as_fd()));
-        probe
-    }
-
-    fn open(&mut self) {
-        let socket = socket_like(self.like, Domain::for_address(self.address), Type::STREAM);
-        self.socket = socket.ok().filter(|socket| socket.set_reuse_address(true).is_ok());
-    }
-
-    fn can_tell(&self) -> bool {
-        self.socket.is_some() && !self.is_foreign
-    }
-
-    /// Whether the port can be had. Where nobody knows (no descriptor is left), the caller's socket has to ask.
-    pub(crate) fn ask_for(&mut self, port: u16) -> Result<Answer, Failure> {
-        if self.socket.is_none() {
-            self.open();
-        }
-        let Some(socket) = &self.socket else {
-            return Ok(Answer::Ours);
-        };
-        let answer = match strategy::bind(&SockRef::from(socket), self.address, port) {
-            // An address of another host, which takes a privilege that could not be copied.
-            Err(Failure::NotOfThisHost(_)) => Answer::Ours,
-            answer => answer?,
-        };
-        if answer == Answer::Ours {
-            // It is spent.
-            self.socket = None;
-        }
-        Ok(answer)
-    }
-}
-
-/// A socket of our own for which the kernel decides about ports and routes as it does for the caller's.
-pub(crate) fn socket_like(socket: BorrowedFd<'_>, domain: Domain, kind: Type) -> io::Result<Socket> {
-    let like = Socket::new(domain, kind.cloexec(), None)?;
-    for (level, name) in [
-        (libc::SOL_SOCKET, SO_BINDTOIFINDEX),
-        (libc::SOL_SOCKET, libc::SO_MARK),
-        (libc::IPPROTO_IP, libc::IP_FREEBIND),
-        (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
-        (libc::IPPROTO_IP, libc::IP_TOS),
-        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
-        (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
-    ] {
-        let values = (sys::get_option(socket, level, name), sys::get_option(like.as_fd(), level, name));
-        if let (Ok(theirs), Ok(ours)) = values {
-            let copied = theirs == ours || sys::set_option(like.as_fd(), level, name, theirs).is_ok();
-            // A mark takes CAP_NET_ADMIN to set. It decides about routes, not about ports.
-            if !copied && kind == Type::DGRAM {
-                return Err(io::Error::from_raw_os_error(libc::EPERM));
-            }
-        }
-    }
-    Ok(like)
-}
-
-/// linux/in6.h; not in the libc crate.
-const IPV6_ADDR_PREFERENCES: libc::c_int = 72;

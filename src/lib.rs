@@ -48,12 +48,12 @@ mod listener;
 mod options;
 mod port_order;
 mod port_range;
+mod probe;
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;
 mod text;
 
-pub use address::Address;
 pub use attempts::{Attempts, PortOrigin};
 pub use census::{Census, CensusSource, Holders};
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::address::{Address, candidates, takes_ipv4_through_ipv6};
+use crate::address::{candidates, takes_ipv4_through_ipv6};
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms};
@@ -17,7 +17,7 @@ pub(crate) type NewSocket = (Socket, u16, PortOrigin);
 
 /// A TCP socket that listens on a port of `named`, or else of the host's range.
 pub(crate) fn tcp_listener(
-    address: Option<Address>,
+    address: Option<SocketAddr>,
     named: Option<Range>,
     backlog: i32,
     attempts: &mut Attempts,
@@ -33,7 +33,7 @@ pub(crate) fn tcp_listener(
 /// bitmap), so ports are named only where the caller names them, or where port 0 is forbidden. SO_REUSEADDR is never
 /// set: with it the kernel gives one UDP port to several sockets and each datagram to one of them.
 pub(crate) fn udp_socket(
-    address: Option<Address>,
+    address: Option<SocketAddr>,
     named: Option<Range>,
     attempts: &mut Attempts,
 ) -> Result<NewSocket, Failure> {
@@ -96,7 +96,7 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
 /// forbids all of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the
 /// family: two processes would end up on one port number.
 fn on_first_family(
-    address: Option<Address>,
+    address: Option<SocketAddr>,
     purpose: Purpose,
     attempts: &mut Attempts,
     mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<NewSocket, Failure>,

@@ -1,13 +1,13 @@
 //! The Rust API: what a caller may ask for, and what it gets.
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::address::Address;
+use crate::address;
 use crate::census::{self, Census, Transport};
 use crate::error::{Failure, timed};
 use crate::listener::{self, NewSocket};
@@ -22,7 +22,7 @@ pub const DEFAULT_BACKLOG: i32 = 128;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
-    address: Option<Address>,
+    address: Option<SocketAddr>,
     backlog: i32,
     ports: Option<RangeInclusive<u16>>,
 }
@@ -55,10 +55,25 @@ impl Options {
         Self::default()
     }
 
-    /// Listens on one address of the host instead of the wildcard.
-    pub fn address(mut self, address: impl Into<Address>) -> Self {
-        self.address = Some(address.into());
+    /// Listens on one address of the host instead of the wildcard. A wildcard may be spelled out: `0.0.0.0`, `::`.
+    pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
+        self.address = Some((address, 0).into());
         self
+    }
+
+    /// The same with an address as text, which may be link-local, with the name or the index of its interface:
+    /// `fe80::1%eth0`. No name of a host is resolved.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL when it is no numeric address, or there is no such interface; EMFILE and its like.
+    pub fn address_text(self, address: &str) -> Result<Self, Error> {
+        self.numeric_host(address.as_bytes()).map_err(|failure| failure.without_attempts())
+    }
+
+    pub(crate) fn numeric_host(mut self, address: &[u8]) -> Result<Self, Failure> {
+        self.address = Some(address::parse(address)?);
+        Ok(self)
     }
 
     /// The backlog given to listen(2), which limits it to net.core.somaxconn; at least 0. UDP has none.
@@ -159,7 +174,7 @@ impl Options {
             .map_err(|source| Failure::NoCensus { what: "who holds the ports cannot be seen", source })
     }
 
-    fn checked(&self) -> Result<(Option<Address>, Option<Range>), Failure> {
+    fn checked(&self) -> Result<(Option<SocketAddr>, Option<Range>), Failure> {
         if self.backlog < 0 {
             return Err(Failure::Argument("the backlog is negative"));
         }
@@ -167,7 +182,7 @@ impl Options {
             Range::new(*range.start(), *range.end())
                 .ok_or(Failure::Argument("the lowest port must be 1 or above, and the highest not below the lowest"))
         });
-        Ok((self.address.map(Address::check).transpose()?, named.transpose()?))
+        Ok((self.address.map(address::check).transpose()?, named.transpose()?))
     }
 }
 

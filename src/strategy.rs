@@ -118,8 +118,7 @@ impl Listener<'_> {
     fn in_host_range(&mut self) -> Result<(u16, PortOrigin), Failure> {
         let mut search = Search::Taken;
         if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
-            let window = port_order::single(range, self.randoms.next());
-            search = self.search_in(window)?;
+            search = self.search(range, &[1])?;
         }
         match search {
             Search::Found(port) => Ok((port, PortOrigin::Free)),
@@ -134,8 +133,7 @@ impl Listener<'_> {
         let range = port_range::known_host_range().ok().filter(|_| search != Search::Impossible);
         // The rest of step 1, and step 2.
         search = match range {
-            Some(range) if range.span() <= SMALL_RANGE => self.search_in(range)?,
-            Some(range) => self.search_windows(range, &FIRST_SEARCH)?,
+            Some(range) => self.search(range, &FIRST_SEARCH)?,
             None => Search::Impossible,
         };
         if let (Search::Taken, Some(range)) = (&search, range.filter(|range| range.span() > SMALL_RANGE)) {
@@ -154,7 +152,7 @@ impl Listener<'_> {
             }
         };
         if search == Search::Taken && ports.range().span() > SMALL_RANGE {
-            search = self.search_windows(ports.range(), &WIDER_SEARCH)?;
+            search = self.search(ports.range(), &WIDER_SEARCH)?;
         }
         if let Search::Found(port) = search {
             return Ok((port, PortOrigin::Free));
@@ -194,21 +192,10 @@ impl Listener<'_> {
         Ok((picked_port(&self.socket.get())?, origin))
     }
 
-    /// Searches windows of these widths.
-    fn search_windows(&mut self, range: Range, widths: &[u32]) -> Result<Search, Failure> {
-        for &width in widths {
-            let window = window_of(range, width, &mut self.randoms);
-            match self.search_in(window)? {
-                Search::Taken => {}
-                ended => return Ok(ended),
-            }
-        }
-        Ok(Search::Taken)
-    }
-
-    /// Has the kernel look for a free port in a window of the host's range, and listens there.
-    fn search_in(&mut self, window: Range) -> Result<Search, Failure> {
-        let search = search_in(&self.socket.get(), self.socket.address, window, self.attempts)?;
+    /// Has the kernel look for a free port in windows of these widths, and listens there.
+    fn search(&mut self, range: Range, widths: &[u32]) -> Result<Search, Failure> {
+        let (socket, address) = (self.socket.get(), self.socket.address);
+        let search = search_windows(&socket, address, range, widths, &mut self.randoms, self.attempts)?;
         match search {
             Search::Found(_) if self.socket.listen()? => self.share(true)?,
             Search::Found(_) => {
@@ -291,6 +278,7 @@ impl Listener<'_> {
                     break;
                 }
                 if self.socket.listen()? {
+                    self.attempts.tried += 1;
                     self.share(true)?;
                     return self.named(PortOrigin::PickedByKernel).map(Some);
                 }
@@ -415,12 +403,30 @@ pub(crate) fn sweep(
     Ok(None)
 }
 
-/// A window of that width at a random place.
-pub(crate) fn window_of(range: Range, width: u32, randoms: &mut Randoms) -> Range {
-    match width {
-        1 => port_order::single(range, randoms.next()),
-        _ => port_order::window(range, width, randoms.next()),
+/// Has the kernel bind the socket to a free port in windows of the host's range, at random places and of these widths,
+/// or in all of a small range.
+pub(crate) fn search_windows(
+    socket: &SockRef<'_>,
+    address: SocketAddr,
+    range: Range,
+    widths: &[u32],
+    randoms: &mut Randoms,
+    attempts: &mut Attempts,
+) -> Result<Search, Failure> {
+    if range.span() <= SMALL_RANGE {
+        return search_in(socket, address, range, attempts);
     }
+    for &width in widths {
+        let window = match width {
+            1 => port_order::single(range, randoms.next()),
+            _ => port_order::window(range, width, randoms.next()),
+        };
+        match search_in(socket, address, window, attempts)? {
+            Search::Taken => {}
+            ended => return Ok(ended),
+        }
+    }
+    Ok(Search::Taken)
 }
 
 /// Has the kernel bind the socket to a free port in a window of the host's range.

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use ic_listener::{Address, Holders, Options, PortOrigin, Step, setup_listener};
+use ic_listener::{Holders, Options, PortOrigin, Step, setup_listener};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 #[test]
@@ -132,13 +132,12 @@ fn errors_say_what_is_wrong() {
 }
 
 #[test]
-fn an_address_is_what_std_has_or_a_text() {
-    let text = |text: &str| text.parse::<Address>();
-    assert_eq!(text("192.0.2.1").unwrap(), Ipv4Addr::new(192, 0, 2, 1).into());
-    assert_eq!(text("::1").unwrap(), IpAddr::V6(Ipv6Addr::LOCALHOST).into());
-    let link_local = "fe80::1".parse().unwrap();
-    assert_eq!(text("fe80::1%1").unwrap(), SocketAddrV6::new(link_local, 80, 0, 1).into());
-    let error = text("db1").unwrap_err();
+fn an_address_may_be_a_text() {
+    let opened = Options::new().address_text("::1").unwrap().open_tcp().unwrap();
+    assert_eq!(opened.socket.local_addr().unwrap().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let elsewhere = Options::new().address_text("fe80::1%lo").unwrap().open_tcp().unwrap_err();
+    assert_eq!(elsewhere.to_string(), "fe80::1%1 is not an address of this host, or not yet (tentative)");
+    let error = Options::new().address_text("db1").unwrap_err();
     assert_eq!((error.step(), error.io_error().raw_os_error()), (Step::Address, Some(libc::EINVAL)));
     assert_eq!(error.to_string(), "not a numeric address: db1");
 }

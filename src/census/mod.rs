@@ -37,11 +37,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::Attempts;
-use crate::address::Address;
 use crate::attempts::Purpose;
 use crate::port_range::Ports;
-#[cfg(test)]
-use crate::port_range::Range;
 use crate::sys::{self, Pages};
 
 pub(crate) mod netlink;
@@ -136,7 +133,7 @@ pub(crate) enum Filter {
 ///
 /// What was said of /proc/net/tcp, where netlink is refused, too; EMFILE and ENFILE where a descriptor is all that was
 /// missing; ENOMEM.
-pub(crate) fn take(transport: Transport, address: Option<Address>, ports: &Ports) -> io::Result<Census> {
+pub(crate) fn take(transport: Transport, address: Option<SocketAddr>, ports: &Ports) -> io::Result<Census> {
     let start = sys::monotonic_time();
     let range = ports.range().min()..=ports.range().max();
     let mut memory = Pages::new(PORT_NUMBERS + BUFFER)?;
@@ -208,54 +205,23 @@ pub(crate) struct Entry {
 /// The state of a connection that has ended (net/tcp_states.h).
 pub(crate) const TIME_WAIT: u8 = 6;
 
-/// A holder of a port, from the weakest to the strongest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
-    TimeWait { seconds_left: u8 },
-    Closing,
-    Connected,
-    Bound,
-    Listening,
-}
+// A holder as one byte: the stronger is the greater number, and of two TIME_WAITs the one that lasts longer. In TIME_WAIT
+// it is the seconds that are left, 1 to 250: it lasts 60 (TCP_TIMEWAIT_LEN), and longer ones are believed up to there.
+const LONGEST_TIME_WAIT: u8 = 250;
+const CLOSING: u8 = 251;
+const CONNECTED: u8 = 252;
+const BOUND: u8 = 253;
+const LISTENING: u8 = 254;
 
-impl Holder {
-    /// TIME_WAIT lasts 60 s (TCP_TIMEWAIT_LEN). Kernels that have it longer are believed up to here.
-    const LONGEST_TIME_WAIT: u8 = 250;
-
-    fn of(entry: &Entry) -> Option<Self> {
-        Some(match entry.state {
-            1 | 2 | 3 | 8 | 12 => Self::Connected, // ESTABLISHED, SYN_SENT, SYN_RECV, CLOSE_WAIT, NEW_SYN_RECV
-            4 | 5 | 9 | 11 => Self::Closing,       // FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING
-            TIME_WAIT => {
-                let seconds = entry.milliseconds_left.div_ceil(1000).clamp(1, u32::from(Self::LONGEST_TIME_WAIT));
-                Self::TimeWait { seconds_left: seconds as u8 }
-            }
-            7 | 13 => Self::Bound, // CLOSE, which is a UDP socket's usual state, and BOUND_INACTIVE
-            10 => Self::Listening, // LISTEN
-            _ => return None,
-        })
-    }
-
-    /// As one byte, so that the stronger holder is the greater number, and of two TIME_WAITs the one that lasts longer.
-    /// 0 is left for nobody.
-    fn to_byte(self) -> u8 {
-        match self {
-            Self::TimeWait { seconds_left } => seconds_left,
-            Self::Closing => Self::LONGEST_TIME_WAIT + 1,
-            Self::Connected => Self::LONGEST_TIME_WAIT + 2,
-            Self::Bound => Self::LONGEST_TIME_WAIT + 3,
-            Self::Listening => Self::LONGEST_TIME_WAIT + 4,
-        }
-    }
-
-    fn from_byte(byte: u8) -> Option<Self> {
-        match byte.checked_sub(Self::LONGEST_TIME_WAIT) {
-            None | Some(0) => (byte > 0).then_some(Self::TimeWait { seconds_left: byte }),
-            Some(1) => Some(Self::Closing),
-            Some(2) => Some(Self::Connected),
-            Some(3) => Some(Self::Bound),
-            Some(_) => Some(Self::Listening),
-        }
+/// How strongly a socket holds its port; 0 when it does not.
+fn strength(entry: &Entry) -> u8 {
+    match entry.state {
+        1 | 2 | 3 | 8 | 12 => CONNECTED, // ESTABLISHED, SYN_SENT, SYN_RECV, CLOSE_WAIT, NEW_SYN_RECV
+        4 | 5 | 9 | 11 => CLOSING,       // FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING
+        TIME_WAIT => entry.milliseconds_left.div_ceil(1000).clamp(1, LONGEST_TIME_WAIT.into()) as u8,
+        7 | 13 => BOUND, // CLOSE, which is a UDP socket's usual state, and BOUND_INACTIVE
+        10 => LISTENING, // LISTEN
+        _ => 0,
     }
 }
 
@@ -263,14 +229,14 @@ impl Holder {
 struct Tally<'a> {
     strongest: &'a mut [u8],
     range: RangeInclusive<u16>,
-    address: Option<Address>,
+    address: Option<SocketAddr>,
     until: Duration,
     sockets: u32,
     cut_short: bool,
 }
 
 impl<'a> Tally<'a> {
-    fn new(strongest: &'a mut [u8], range: RangeInclusive<u16>, address: Option<Address>) -> Self {
+    fn new(strongest: &'a mut [u8], range: RangeInclusive<u16>, address: Option<SocketAddr>) -> Self {
         Self { strongest, range, address, until: sys::thread_cpu_time() + LONGEST, sockets: 0, cut_short: false }
     }
 
@@ -281,33 +247,27 @@ impl<'a> Tally<'a> {
             self.cut_short = sys::thread_cpu_time() >= self.until;
         }
         if self.range.contains(&entry.local.port()) && in_the_way(self.address, entry) {
-            if let Some(holder) = Holder::of(entry) {
-                let strongest = &mut self.strongest[usize::from(entry.local.port())];
-                *strongest = holder.to_byte().max(*strongest);
-            }
+            let strongest = &mut self.strongest[usize::from(entry.local.port())];
+            *strongest = strength(entry).max(*strongest);
         }
         !self.cut_short
     }
 
     fn forget(&mut self) {
-        self.in_range().fill(0);
+        self.strongest.fill(0);
         self.cut_short = false;
-    }
-
-    fn in_range(&mut self) -> &mut [u8] {
-        &mut self.strongest[usize::from(*self.range.start())..=usize::from(*self.range.end())]
     }
 
     fn count(&self, ports: &Ports) -> Holders {
         let mut holders = Holders::default();
         for port in self.range.clone().filter(|&port| !ports.is_reserved(port)) {
-            match Holder::from_byte(self.strongest[usize::from(port)]) {
-                None => {}
-                Some(Holder::Listening) => holders.listening += 1,
-                Some(Holder::Bound) => holders.bound += 1,
-                Some(Holder::Connected) => holders.connected += 1,
-                Some(Holder::Closing) => holders.closing += 1,
-                Some(Holder::TimeWait { seconds_left }) => holders.add_time_wait(u32::from(seconds_left)),
+            match self.strongest[usize::from(port)] {
+                0 => {}
+                LISTENING => holders.listening += 1,
+                BOUND => holders.bound += 1,
+                CONNECTED => holders.connected += 1,
+                CLOSING => holders.closing += 1,
+                seconds_left => holders.add_time_wait(seconds_left.into()),
             }
         }
         holders
@@ -316,8 +276,8 @@ impl<'a> Tally<'a> {
 
 /// Whether a socket keeps others from the address, as bind() would find (`inet_rcv_saddr_equal`): it has that address
 /// or a wildcard that takes it. On link-local addresses the interface counts too.
-fn in_the_way(wanted: Option<Address>, entry: &Entry) -> bool {
-    let Some(wanted) = wanted.map(Address::socket_address) else {
+fn in_the_way(wanted: Option<SocketAddr>, entry: &Entry) -> bool {
+    let Some(wanted) = wanted else {
         return true;
     };
     let (mine, theirs) = (wanted.ip().to_canonical(), entry.local.ip().to_canonical());
@@ -427,7 +387,7 @@ impl fmt::Display for Census {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use crate::port_range::Range;
 
     const MIN: u16 = 40_000;
     const MAX: u16 = 40_009;
@@ -446,40 +406,24 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_holds_a_holder_and_its_strength() {
-        let mut holders = vec![Holder::TimeWait { seconds_left: 1 }, Holder::TimeWait { seconds_left: 250 }];
-        holders.extend([Holder::Closing, Holder::Connected, Holder::Bound, Holder::Listening]);
-        let bytes: Vec<u8> = holders.iter().map(|holder| holder.to_byte()).collect();
-        assert!(bytes.is_sorted() && bytes[0] > 0, "{bytes:?}");
-        assert_eq!(bytes.into_iter().filter_map(Holder::from_byte).collect::<Vec<_>>(), holders);
-        assert_eq!(Holder::from_byte(0), None);
-    }
-
-    #[test]
-    fn every_state_is_counted_as_one_kind() {
+    fn every_state_is_counted_as_one_kind_and_a_port_by_its_strongest_holder() {
+        let mut weaker = Vec::new();
         for (states, expected) in [
-            (&[10][..], Holders { listening: 1, ..Holders::default() }),
-            (&[7, 13], Holders { bound: 1, ..Holders::default() }),
-            (&[1, 2, 3, 8, 12], Holders { connected: 1, ..Holders::default() }),
-            (&[4, 5, 9, 11], Holders { closing: 1, ..Holders::default() }),
+            (&[0, 14, 255][..], Holders::default()),
             (&[6], Holders { time_wait: 1, time_wait_next_s: 1, time_wait_last_s: 1, ..Holders::default() }),
-            (&[0, 14, 255], Holders::default()),
+            (&[4, 5, 9, 11], Holders { closing: 1, ..Holders::default() }),
+            (&[1, 2, 3, 8, 12], Holders { connected: 1, ..Holders::default() }),
+            (&[7, 13], Holders { bound: 1, ..Holders::default() }),
+            (&[10], Holders { listening: 1, ..Holders::default() }),
         ] {
             for &state in states {
-                assert_eq!(counted(&[entry(MIN, state)]), expected, "state {state}");
+                let mut sockets = weaker.clone();
+                sockets.push(entry(MIN, state));
+                assert_eq!(counted(&sockets), expected, "state {state}");
+                sockets.reverse();
+                assert_eq!(counted(&sockets), expected, "state {state}");
             }
-        }
-    }
-
-    #[test]
-    fn a_port_is_counted_by_its_strongest_holder() {
-        let by_strength = [10, 13, 1, 4, 6];
-        for (index, &strongest) in by_strength.iter().enumerate() {
-            let mut sockets: Vec<Entry> = by_strength[index..].iter().map(|&state| entry(MAX, state)).collect();
-            let alone = counted(&[entry(MAX, strongest)]);
-            assert_eq!(counted(&sockets), alone);
-            sockets.reverse();
-            assert_eq!(counted(&sockets), alone);
+            weaker.extend(states.iter().map(|&state| entry(MIN, state)));
         }
     }
 
@@ -498,17 +442,6 @@ mod tests {
         let expected =
             Holders { time_wait: 3, time_wait_next_s: 9, time_wait_last_s: 41, connected: 1, ..Holders::default() };
         assert_eq!(counted(&sockets), expected);
-    }
-
-    #[test]
-    fn other_ports_and_reserved_ones_do_not_count() {
-        assert_eq!(counted(&[entry(MIN - 1, 10), entry(MAX + 1, 10)]).total(), 0);
-        let mut strongest = vec![0; PORT_NUMBERS];
-        let mut tally = Tally::new(&mut strongest, MIN..=MAX, None);
-        assert!((MIN..=MAX).all(|port| tally.add(&entry(port, 10))));
-        let ports = Ports::without(Range::new(MIN, MAX).unwrap(), b"39000-40003,40009\n");
-        let listening = (tally.count(&ports).listening, ports.usable());
-        assert_eq!(listening, (5, 5));
     }
 
     #[test]
@@ -537,18 +470,16 @@ mod tests {
             ("::", "127.0.0.1", false, true),
             ("::", "::1", false, true),
         ] {
-            let wanted = Some(wanted.parse::<std::net::IpAddr>().unwrap().into());
-            assert_eq!(in_the_way(wanted, &socket(theirs, only_v6)), expected, "{theirs} for {wanted:?}");
+            let wanted = SocketAddr::new(wanted.parse().unwrap(), 0);
+            assert_eq!(in_the_way(Some(wanted), &socket(theirs, only_v6)), expected, "{theirs} for {wanted:?}");
         }
     }
 
     #[test]
     fn a_link_local_address_is_another_one_on_each_interface() {
-        let ip = "fe80::1".parse().unwrap();
-        let wanted = Some(Address::from(std::net::SocketAddrV6::new(ip, 0, 0, 7)));
+        let local = "[fe80::1%7]:40000".parse().unwrap();
         for (interface, expected) in [(0, true), (7, true), (8, false)] {
-            let theirs = Entry { local: SocketAddr::new(ip.into(), MIN), interface, ..entry(MIN, 10) };
-            assert_eq!(in_the_way(wanted, &theirs), expected, "interface {interface}");
+            assert_eq!(in_the_way(Some(local), &Entry { local, interface, ..entry(MIN, 10) }), expected);
         }
     }
 
@@ -586,29 +517,5 @@ mod tests {
             + &Words(&holders, 10_000, " without SO_REUSEADDR").to_string();
         // IC_LISTENER_MESSAGE_SIZE
         assert!(line.len() < 256, "{}: {line}", line.len());
-    }
-
-    /// Both sources see what this process holds, and the same of it.
-    #[test]
-    fn netlink_and_proc_agree() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        type List<'a> = &'a dyn Fn(&mut [u8], &mut dyn FnMut(&Entry) -> bool) -> io::Result<()>;
-        let count = |port: u16, list: List| {
-            let mut memory = Pages::new(PORT_NUMBERS + BUFFER).unwrap();
-            let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
-            let mut tally = Tally::new(strongest, port..=port, None);
-            list(buffer, &mut |entry| tally.add(entry)).unwrap();
-            tally.count(&Ports::exactly(Range::single(port)))
-        };
-        for (port, expected) in [
-            (listener.local_addr().unwrap().port(), Holders { listening: 1, ..Holders::default() }),
-            (client.local_addr().unwrap().port(), Holders { connected: 1, ..Holders::default() }),
-        ] {
-            let by_proc = count(port, &|buffer, each| proc::list(Transport::Tcp, buffer, each));
-            let filter = Filter::LocalPorts(port..=port);
-            let by_netlink = count(port, &|buffer, each| netlink::list(Transport::Tcp, &filter, buffer, each));
-            assert_eq!((by_proc, by_netlink), (expected, expected), "port {port}");
-        }
     }
 }

@@ -21,7 +21,6 @@ use socket2::{SockAddr, SockAddrStorage};
 use structs::{CENSUS_SIZE_0_1, LARGEST_STRUCT, OPTIONS_SIZE_0_1, REPORT_SIZE_0_1, read_sized, write_sized};
 pub use structs::{IC_LISTENER_MESSAGE_SIZE, IcListenerCensus, IcListenerHolders, IcListenerOptions, IcListenerReport};
 
-use crate::address::Address;
 use crate::drop_in::{self, without_help};
 use crate::error::Failure;
 use crate::listener;
@@ -482,7 +481,7 @@ unsafe fn options_from_c(options: *const IcListenerOptions) -> Result<Options, F
     let mut options = Options::new();
     if !given.address.is_null() {
         // SAFETY: not NULL, so that it points to a terminated string.
-        options = options.address(Address::parse(unsafe { CStr::from_ptr(given.address) }.to_bytes())?);
+        options = options.numeric_host(unsafe { CStr::from_ptr(given.address) }.to_bytes())?;
     }
     if given.backlog != 0 {
         options = options.backlog(given.backlog);

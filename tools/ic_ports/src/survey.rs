@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use ic_listener::{Address, Census, Options};
+use ic_listener::{Census, Options};
 
 use crate::destinations::{self, Connections, Destinations};
 use crate::processes::{self, Processes};
@@ -31,7 +31,7 @@ impl Survey {
     pub fn of(address: Option<&str>, ports: Option<RangeInclusive<u16>>) -> Result<Self, String> {
         let mut options = Options::new();
         if let Some(address) = address {
-            options = options.address(address.parse::<Address>().map_err(|error| error.to_string())?);
+            options = options.address_text(address).map_err(|error| error.to_string())?;
         }
         let named = ports.is_some();
         if let Some(ports) = ports {
