@@ -102,17 +102,13 @@ mod tests {
         let (interface, link_local) = ("no such interface", "only a link-local address has an interface");
         for (text, what) in [
             ("", numeric),
-            ("localhost", numeric),
             ("127.1", numeric),
             ("127.0.0.1:80", numeric),
-            (" ::1", numeric),
             ("127.0.0.1%lo", numeric),
             ("224.0.0.1", unicast),
             ("255.255.255.255", unicast),
-            ("ff02::1", unicast),
             ("::ffff:224.0.0.1", unicast),
             ("fe80::1", "a link-local address needs its interface, as in fe80::1%eth0"),
-            ("fe80::1%", interface),
             ("fe80::1%nowhere", interface),
             ("fe80::1%+1", interface),
             ("fe80::1%0", interface),
@@ -120,15 +116,6 @@ mod tests {
             ("::1%lo", link_local),
         ] {
             assert_eq!(taken(text), Err(what), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn ipv4_comes_through_ipv6_for_wildcard_and_mapped_only() {
-        for (text, expected) in
-            [("::", true), ("::ffff:127.0.0.1", true), ("::1", false), ("0.0.0.0", false), ("127.0.0.1", false)]
-        {
-            assert_eq!(takes_ipv4_through_ipv6(&taken(text).unwrap()), expected, "{text}");
         }
     }
 

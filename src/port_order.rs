@@ -82,12 +82,8 @@ pub(crate) struct Randoms(u64);
 impl Randoms {
     /// From the clock and the stack: they differ between calls, threads and processes as far as the clock does.
     pub(crate) fn for_this_call() -> Self {
-        Self::at(sys::monotonic_time().as_nanos() as u64)
-    }
-
-    fn at(nanoseconds: u64) -> Self {
         let on_this_stack = 0u8;
-        Self(mix(nanoseconds) ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64))
+        Self(mix(sys::monotonic_time().as_nanos() as u64) ^ mix(std::ptr::from_ref(&on_this_stack).addr() as u64))
     }
 
     /// Makes them differ also where the clock ticks in milliseconds: or else children of one parent would follow each
@@ -136,49 +132,43 @@ mod tests {
     }
 
     #[test]
-    fn callers_with_different_randoms_go_different_ways() {
+    fn callers_calls_and_processes_go_different_ways() {
         let ports = ports(32_768, 60_999);
-        let way = |seed| PortOrder::new(&ports, &mut Randoms(seed)).take(3).collect::<Vec<_>>();
-        let ways: HashSet<Vec<u16>> = (0..1000).map(|seed| way(seed * 1_000_003)).collect();
-        assert_eq!(ways.len(), 1000);
-        let first: HashSet<u16> = ways.iter().map(|way| way[0]).collect();
-        assert!(first.len() > 900, "{} different first ports of 1000", first.len());
-    }
-
-    #[test]
-    fn calls_and_processes_differ_although_the_clock_stands_still() {
-        let by_call = |_| {
-            let mut randoms = Randoms::at(7);
-            randoms.differ_by_process();
-            randoms.next()
+        let ways = |randoms: &dyn Fn(u32) -> Randoms| {
+            let way = |seed| PortOrder::new(&ports, &mut randoms(seed)).take(3).collect::<Vec<_>>();
+            (0..1000).map(way).collect::<HashSet<_>>().len()
         };
-        assert_eq!((0..100).map(by_call).collect::<HashSet<u64>>().len(), 100);
+        assert_eq!(ways(&|seed| Randoms(u64::from(seed) * 1_000_003)), 1000);
+        // Although the clock stands still.
+        let by_call = |_| {
+            let mut randoms = Randoms(7);
+            randoms.differ_by_process();
+            randoms
+        };
+        assert_eq!(ways(&by_call), 1000);
         let by_process = |process| {
             let mut randoms = Randoms(7);
             randoms.add(process, 0);
-            randoms.next()
+            randoms
         };
-        assert_eq!((0..100).map(by_process).collect::<HashSet<u64>>().len(), 100);
+        assert_eq!(ways(&by_process), 1000);
     }
 
     #[test]
     fn windows_lie_in_the_range_begin_at_even_offsets_and_reach_both_ends() {
         for (min, max) in [(1000, 1000), (1000, 1001), (1000, 1031), (1000, 1032), (1000, 2001), (1, 65_535)] {
             let range = Range::new(min, max).unwrap();
-            for width in [2, 32] {
-                let width = u32::min(width, range.span());
-                let drawn: Vec<Range> =
-                    (0..=u32::MAX).step_by(1 << 16).map(|r| window(range, width, r.into())).collect();
+            let randoms = || (0..=u32::MAX).step_by(1 << 14).map(u64::from);
+            for width in [2, 32].map(|width| u32::min(width, range.span())) {
+                let drawn: Vec<Range> = randoms().map(|random| window(range, width, random)).collect();
                 for window in &drawn {
-                    assert_eq!(window.span(), width);
                     assert!(range.contains(window.min()) && range.contains(window.max()));
-                    assert_eq!((window.min() - min) % 2, 0);
+                    assert_eq!((window.span(), (window.min() - min) % 2), (width, 0));
                 }
                 assert!(drawn.iter().any(|window| window.min() == min));
-                assert!(drawn.iter().any(|window| u32::from(max - window.max()) <= 1));
+                assert!(drawn.iter().any(|window| max - window.max() <= 1));
             }
-            let singles: HashSet<u16> =
-                (0..=u32::MAX).step_by(1 << 12).map(|r| single(range, r.into()).min()).collect();
+            let singles: HashSet<u16> = randoms().map(|random| single(range, random).min()).collect();
             assert!(singles.iter().all(|port| range.contains(*port) && (min == max || (port - min) % 2 == 1)));
             assert!(singles.len() as u32 * 10 >= range.span() / 2 * 9);
         }
