@@ -21,7 +21,7 @@ use crate::text::Text;
 
 /// The right to name a port, until it is dropped.
 pub(crate) enum Claim {
-    Held(Held),
+    Held(Socket),
     /// Another caller has it.
     Refused,
     /// Claims are unavailable: no descriptor is left, or a policy refuses AF_UNIX or the name. A claim must not cost a
@@ -50,20 +50,19 @@ impl Claim {
             if is_refused && (heeds_strangers || is_held_by_a_friend(&address)) { Ok(None) } else { claim.map(Some) }
         });
         match claimed {
-            Ok(Some(socket)) => Self::Held(Held(socket)),
+            Ok(Some(socket)) => Self::Held(socket),
             Ok(None) => Self::Refused,
             Err(_) => Self::Unavailable,
         }
     }
 }
 
-/// A claim that ends for everybody when it is dropped: a child that was forked meanwhile has a copy of the descriptor,
-/// with which the name lives on, but not the claim.
-pub(crate) struct Held(Socket);
-
-impl Drop for Held {
+/// A child that was forked meanwhile has a copy of the descriptor. The name lives on with it, but not the claim.
+impl Drop for Claim {
     fn drop(&mut self) {
-        let _ = self.0.shutdown(Shutdown::Both);
+        if let Self::Held(socket) = self {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -95,7 +94,7 @@ mod tests {
     fn a_claim_is_held_by_one_and_ends_with_it() {
         let (from, to) = ("192.0.2.1:40000".parse().unwrap(), "[::ffff:192.0.2.9]:9".parse().unwrap());
         let held = Claim::to_connect(from, to, true);
-        let Claim::Held(Held(socket)) = &held else { panic!("it is free") };
+        let Claim::Held(socket) = &held else { panic!("it is free") };
         assert!(matches!(Claim::to_connect(from, to, true), Claim::Refused));
         assert!(matches!(Claim::to_connect(from, to, false), Claim::Refused), "it is of this user");
         let copy_of_a_child = socket.try_clone().unwrap();

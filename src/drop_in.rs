@@ -391,8 +391,8 @@ pub(crate) fn connect_fd(
     if confined {
         set_window(&SockRef::from(&socket), None);
     }
-    if !found_no_port(&outcome) {
-        if crowded && has_begun(&outcome) {
+    if errno_of(&outcome) != libc::EADDRNOTAVAIL {
+        if crowded && matches!(errno_of(&outcome), 0 | libc::EINPROGRESS | libc::EINTR) {
             CROWDED.store(false, Ordering::Relaxed);
         }
         return outcome;
@@ -403,22 +403,26 @@ pub(crate) fn connect_fd(
     if confined && !matches!(found, Found::Port(_)) {
         // connect() shares the ports of other connections, in the whole range.
         outcome = system_call();
-        if !found_no_port(&outcome) {
+        if errno_of(&outcome) != libc::EADDRNOTAVAIL {
             return outcome;
         }
     }
     if let (Some(search), Found::Nothing) = (&mut search, &found) {
         found = search.whole(attempts);
     }
+    drop(search);
     match found {
-        Found::Port(_claim) => named(system_call(), attempts),
+        Found::Port(claim) => {
+            let (outcome, blocks) = begin(socket, claim, &system_call, attempts);
+            if blocks && errno_of(&outcome) == libc::EINPROGRESS { wait_for(&system_call) } else { outcome }
+        }
         Found::Nothing => Err(no_connection(attempts)),
         Found::Impossible => outcome,
     }
 }
 
 /// For a caller that has made the connect(2) itself, and will wait itself: names a port and begins the connection from
-/// there. A blocking socket waits for one tick of the kernel's clock (SO_SNDTIMEO).
+/// there.
 pub(crate) fn begin_connect_fd(
     socket: BorrowedFd<'_>,
     address: &SockAddr,
@@ -438,26 +442,48 @@ pub(crate) fn begin_connect_fd(
         found = search.whole(attempts);
     }
     match found {
-        Found::Port(_claim) => {
-            let timeout = reference.write_timeout().unwrap_or(None);
-            let _ = reference.set_write_timeout(Some(Duration::from_micros(1)));
-            let outcome = without_help(Step::Connect, reference.connect(address));
-            let _ = reference.set_write_timeout(timeout);
-            named(outcome, attempts)
+        Found::Port(claim) => {
+            let system_call = || without_help(Step::Connect, reference.connect(address));
+            begin(socket, claim, &system_call, attempts).0
         }
         Found::Nothing => Err(no_connection(attempts)),
         Found::Impossible => in_vain(),
     }
 }
 
-/// What connect() said of a port that was named.
-fn named(outcome: Result<PortOrigin, Failure>, attempts: &mut Attempts) -> Result<PortOrigin, Failure> {
-    if found_no_port(&outcome) {
+/// Begins a connection from the port that was named, and gives the claim back. Says also whether the socket is one that
+/// waits: it is non-blocking meanwhile, so that nobody waits with a claim.
+fn begin(
+    socket: BorrowedFd<'_>,
+    claim: Claim,
+    system_call: &dyn Fn() -> Result<PortOrigin, Failure>,
+    attempts: &mut Attempts,
+) -> (Result<PortOrigin, Failure>, bool) {
+    let reference = SockRef::from(&socket);
+    let blocks = !reference.nonblocking().unwrap_or(true);
+    if blocks {
+        let _ = reference.set_nonblocking(true);
+    }
+    let outcome = system_call();
+    if blocks {
+        let _ = reference.set_nonblocking(false);
+    }
+    drop(claim);
+    if errno_of(&outcome) == libc::EADDRNOTAVAIL {
         // Another program was faster.
         attempts.connections_taken += 1;
-        return Err(no_connection(attempts));
+        return (Err(no_connection(attempts)), blocks);
     }
-    outcome.map(|_| PortOrigin::Reused)
+    (outcome.map(|_| PortOrigin::Reused), blocks)
+}
+
+/// Waits for a connection that has begun: connect(2), which has another word for a time-out then (SO_SNDTIMEO).
+fn wait_for(system_call: &dyn Fn() -> Result<PortOrigin, Failure>) -> Result<PortOrigin, Failure> {
+    let outcome = system_call().map(|_| PortOrigin::Reused);
+    if errno_of(&outcome) == libc::EALREADY {
+        return without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EINPROGRESS)));
+    }
+    outcome
 }
 
 /// SO_REUSEADDR; and the socket of a caller that asked for its port by getsockname() stops listening, and keeps the
@@ -478,12 +504,9 @@ fn no_connection(attempts: &Attempts) -> Failure {
     Failure::no_port(Step::Connect, libc::EADDRNOTAVAIL, attempts)
 }
 
-fn found_no_port(outcome: &Result<PortOrigin, Failure>) -> bool {
-    outcome.as_ref().is_err_and(|failure| failure.errno() == libc::EADDRNOTAVAIL)
-}
-
-fn has_begun(outcome: &Result<PortOrigin, Failure>) -> bool {
-    outcome.as_ref().map_or_else(|failure| matches!(failure.errno(), libc::EINPROGRESS | libc::EINTR), |_| true)
+/// 0 for success.
+fn errno_of(outcome: &Result<PortOrigin, Failure>) -> i32 {
+    outcome.as_ref().map_or_else(Failure::errno, |_| 0)
 }
 
 /// Whether the kernel found no port for the last connection of this process. To find none in the default range takes it

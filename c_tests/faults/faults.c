@@ -434,6 +434,9 @@ is_right(int error, Function function, int fault)
 	if ((function == LISTEN && fault == EADDRINUSE) ||
 		(function == CONNECT && fault == EADDRNOTAVAIL))
 		return as_ever;
+	/* A blocking socket goes on to wait. */
+	if (function == CONNECT && fault == EINPROGRESS)
+		return as_ever || error == fault;
 	return stage.need == NEEDED ? error == fault :
 		as_ever || (stage.need == EITHER && error == fault);
 }

@@ -340,8 +340,8 @@ TEST_IN_NETNS(a_connection_that_is_refused_was_tried_once)
 	crowd(PORT_MIN, PORT_MAX);
 	count_anew();
 	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), ECONNREFUSED);
-	/* The first one found no port. */
-	expect_equal(asked.connects, 2);
+	/* The first one found no port, and the last one waited. */
+	expect_equal(asked.connects, 3);
 	port = local_port(fd);
 	server_on("127.0.0.1", SERVER_PORT);
 	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), 0);
@@ -436,22 +436,31 @@ TEST_IN_NETNS(a_port_that_the_caller_chose_is_kept)
 	expect_equal(asked.connects, 1);
 }
 
+static int	waiting_fd;
+static int	flags_when_waiting;
+static int	fd_when_waiting;
+
 static void
-do_nothing(int signal)
+look_at_the_wait(int signal)
 {
 	(void) signal;
+	flags_when_waiting = fcntl(waiting_fd, F_GETFL);
+	fd_when_waiting = dup(waiting_fd);
+	close(fd_when_waiting);
 }
 
 TEST_IN_NETNS(a_signal_interrupts_and_the_connection_goes_on)
 {
-	struct sigaction action = {.sa_handler = do_nothing};
+	struct sigaction action = {.sa_handler = look_at_the_wait};
 	struct itimerval soon = {.it_value = {0, 100000}};
 	struct pollfd waiting = {.events = POLLIN};
 	Neighbour	neighbour = {"127.0.0.1", .reuse_address = true, .listens = true};
 	int			server = open_neighbour(&neighbour, SERVER_PORT);
 	int			fd = stream_socket("127.0.0.1");
+	int			next_fd;
 	int			port;
 
+	waiting_fd = fd;
 	/*
 	 * The queue has room for two, which are there. (With a backlog of 0 old
 	 * kernels answer none without SYN cookies.)
@@ -462,7 +471,12 @@ TEST_IN_NETNS(a_signal_interrupts_and_the_connection_goes_on)
 	crowd(PORT_MIN, PORT_MAX);
 	expect(sigaction(SIGALRM, &action, NULL) == 0);
 	expect(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+	next_fd = dup(fd);
+	close(next_fd);
 	expect_equal(ic_connect(fd, "127.0.0.1", SERVER_PORT, NULL), EINTR);
+	/* It waits as it was made, and without a claim. */
+	expect_equal(flags_when_waiting, O_RDWR);
+	expect_equal(fd_when_waiting, next_fd);
 	port = local_port(fd);
 	require(PORT_MIN <= port && port <= PORT_MAX, "port %d", port);
 

@@ -189,7 +189,8 @@ pub unsafe extern "C" fn ic_listener_getsockname(
 /// Where connect(2) finds no port (EADDRNOTAVAIL, on a socket without a port), it names one with bind(2) and calls
 /// connect(2) again. In this way it uses ports that listeners left in TIME_WAIT and ports that others share. It asks
 /// the kernel first whether the port has a connection to this destination (sock_diag(7)), and claims the port among the
-/// callers of this library, by a Unix socket with an abstract name that it closes again. Ports that anybody listens on,
+/// callers of this library, by a Unix socket with an abstract name that it closes again before it waits. (For that, a
+/// blocking socket is non-blocking for some microseconds, O_NONBLOCK.) Ports that anybody listens on,
 /// and ports with a holder without SO_REUSEADDR, cannot be named. Reserved ports are passed over. So is the port of the
 /// destination if that is this host: the socket would connect to itself. (connect(2) itself may do that; it is left
 /// alone.) A connection to this destination that is in TIME_WAIT is taken over last, and only where
@@ -234,11 +235,11 @@ pub unsafe extern "C" fn ic_listener_connect(
 /// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a
 /// thread that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
 ///
-/// It names a port and begins the connection. A blocking socket waits for one tick of the kernel's clock at most. It
-/// returns 0 when the connection is made. It returns -1 with errno EINPROGRESS or EINTR when the connection is being
-/// made; then connect(2), called again with the same address, waits for it, and says EALREADY if SO_SNDTIMEO expires.
-/// It returns -1 with errno EADDRNOTAVAIL when no port was found, EINVAL when address is NULL or its length fits no
-/// address, or another errno of connect(2). report may be NULL.
+/// It names a port and begins the connection. It does not wait: a blocking socket is non-blocking meanwhile. It returns
+/// 0 when the connection is made. It returns -1 with errno EINPROGRESS when the connection is being made; then
+/// connect(2), called again with the same address, waits for it, and says EALREADY if SO_SNDTIMEO expires. It returns
+/// -1 with errno EADDRNOTAVAIL when no port was found, EINVAL when address is NULL or its length fits no address, or
+/// another errno of connect(2). report may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_begin_connect(
     fd: c_int,

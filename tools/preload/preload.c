@@ -396,7 +396,7 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 		return returned;
 	returned = help(&(Call) {ic_listener_begin_connect, fd, address, length},
 					errno_before);
-	if (returned == 0 || (errno != EINPROGRESS && errno != EINTR))
+	if (returned == 0 || errno != EINPROGRESS)
 		return returned;
 	errno = errno_before;
 	returned = ic_next_connect(fd, address, length);
