@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use crate::census::{self, Census, Transport};
 use crate::error::Words;
 use crate::port_range::{Ports, Range, Unreadable};
 
@@ -76,16 +75,21 @@ pub struct Attempts {
     pub(crate) purpose: Purpose,
     /// The last address that was tried; of a connection, its source.
     pub(crate) address: Option<SocketAddr>,
-    range: Option<Range>,
-    usable: Option<u32>,
+    pub(crate) range: Option<Range>,
+    pub(crate) usable: Option<u32>,
     /// The caller named the range, reserved ports included.
     pub(crate) named: bool,
-    pub(crate) unreadable: Option<Unreadable>,
+    unreadable: Option<Unreadable>,
 }
 
 impl Attempts {
     pub(crate) fn on(purpose: Purpose, address: &SocketAddr) -> Self {
         Self { purpose, address: Some(*address), ..Self::default() }
+    }
+
+    /// What was read. None, and a note of the file, when it cannot be.
+    pub(crate) fn noting<T>(&mut self, read: Result<T, Unreadable>) -> Option<T> {
+        read.map_err(|unreadable| self.unreadable = Some(unreadable)).ok()
     }
 
     /// From here on each of these ports is asked for, once.
@@ -145,16 +149,6 @@ impl Attempts {
     /// How many ports of the range the host reserves, if it was read.
     pub fn reserved(&self) -> u32 {
         self.range.zip(self.usable).map_or(0, |(range, usable)| range.span() - usable)
-    }
-
-    /// Who holds the ports that were in use. None where none was, where not all were asked for, or where that cannot be
-    /// seen.
-    pub(crate) fn holders(&self) -> Option<Census> {
-        let range = self.range.filter(|_| self.in_use > 0 && self.usable == Some(self.tried))?;
-        let ports = if self.named { Ports::exactly(range) } else { Ports::not_reserved(range).ok()? };
-        let transport = if self.purpose == Purpose::Datagrams { Transport::Udp } else { Transport::Tcp };
-        let address = self.address.filter(|address| address.ip() != std::net::Ipv6Addr::UNSPECIFIED);
-        census::take(transport, address, &ports).ok()
     }
 }
 

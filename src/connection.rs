@@ -28,14 +28,13 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
+use crate::callers_socket::{OwnWindow, Probe, is_foreign, name_port, socket_like};
 use crate::census::netlink::{self, InetDiag};
 use crate::census::{Entry, Filter, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
-use crate::drop_in::name_port;
 use crate::error::Failure;
 use crate::port_order::{PortOrder, Randoms, mix};
-use crate::port_range::{OwnWindow, PortSet, Ports, timestamps_are_on};
-use crate::probe::{Probe, is_foreign, socket_like};
+use crate::port_range::{PortSet, Ports, timestamps_are_on};
 use crate::strategy::{ANY_PORT, SMALL_RANGE, sweep};
 use crate::sys::{self, Pages, SO_BINDTOIFINDEX};
 
@@ -99,7 +98,7 @@ impl<'a> PortSearch<'a> {
             Err(_) => local,
             Ok(source) => source,
         };
-        let ports = OwnWindow::of(socket).ports(attempts)?;
+        let ports = attempts.noting(OwnWindow::of(socket).ports())?;
         attempts.address = Some(source);
         let destination = where_it_goes(destination, source);
         // An unspecified source may be any.

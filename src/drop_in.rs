@@ -16,17 +16,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use socket2::{Protocol, SockAddr, SockRef, Type};
+use socket2::{SockAddr, SockRef};
 
 use crate::attempts::{Answer, Purpose};
+use crate::callers_socket::{OwnWindow, Probe, bind_address, is_deferred, is_set, is_tcp, name_port, set_deferred};
 use crate::claim::Claim;
 use crate::connection::{Found, PortSearch};
 use crate::error::{Failure, Step, timed};
 use crate::port_order::{PortOrder, Randoms, window};
-use crate::port_range::{self, OwnWindow, Range};
-use crate::probe::Probe;
+use crate::port_range::{self, Range};
 use crate::strategy::{
-    self, ANY_PORT, FIRST_SEARCH, SMALL_RANGE, Search, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in,
+    ANY_PORT, FIRST_SEARCH, SMALL_RANGE, Search, WIDER_SEARCH, allow_reuse, no_port, picked_port, search_in,
     search_windows, set_window, sweep,
 };
 use crate::sys;
@@ -216,7 +216,7 @@ fn find_port(
     if !probe.can_tell() {
         return Ok(None);
     }
-    let Some(ports) = own_window.ports(attempts) else {
+    let Some(ports) = attempts.noting(own_window.ports()) else {
         return Ok(None);
     };
     if searched == Search::Taken && ports.range().span() > SMALL_RANGE {
@@ -252,31 +252,6 @@ fn defer_port(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<bool, Failu
         set_deferred(socket, false);
     }
     outcome.transpose().map(|bound| bound.is_some()).map_err(|error| Failure::refused(Step::Bind, error))
-}
-
-/// bind(2) of an address without a port. None where the kernel cannot do that.
-fn bind_address(socket: BorrowedFd<'_>, address: SocketAddr) -> Option<io::Result<()>> {
-    let callers = is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
-    if !set(socket, libc::IP_BIND_ADDRESS_NO_PORT, true) {
-        return None;
-    }
-    let outcome = SockRef::from(&socket).bind(&SockAddr::from(address));
-    set(socket, libc::IP_BIND_ADDRESS_NO_PORT, callers);
-    Some(outcome)
-}
-
-/// Names a port of a socket that may have an address already. bind() takes that away when it refuses (`__inet_bind`).
-pub(crate) fn name_port(
-    socket: BorrowedFd<'_>,
-    bound: SocketAddr,
-    address: SocketAddr,
-    port: u16,
-) -> Result<Answer, Failure> {
-    let answer = strategy::bind(&SockRef::from(&socket), address, port);
-    if !matches!(answer, Ok(Answer::Ours)) && !bound.ip().is_unspecified() {
-        let _ = bind_address(socket, bound);
-    }
-    answer
 }
 
 /// listen(2), and SO_REUSEADDR. Chooses the port of a socket that has none.
@@ -337,7 +312,7 @@ fn choose_and_listen(
     if probe.is_foreign {
         return Ok(None);
     }
-    let Some(ports) = OwnWindow::of(socket).ports(attempts) else {
+    let Some(ports) = attempts.noting(OwnWindow::of(socket).ports()) else {
         return Ok(None);
     };
     if allow_reuse(&reference, true).is_err() {
@@ -521,28 +496,4 @@ fn confine(socket: BorrowedFd<'_>) -> bool {
     };
     let window = window(range, CONNECT_WINDOW, Randoms::for_this_call().next());
     set_window(&SockRef::from(&socket), Some(window))
-}
-
-/// IP_RETOPTS, which means nothing to a TCP socket and is used nowhere else today, marks one whose port is chosen
-/// later, or was chosen by getsockname(). The mark lives in the socket, so that forked children and duplicates see it.
-fn is_deferred(socket: BorrowedFd<'_>) -> bool {
-    is_set(socket, libc::IP_RETOPTS)
-}
-
-fn set_deferred(socket: BorrowedFd<'_>, deferred: bool) -> bool {
-    set(socket, libc::IP_RETOPTS, deferred)
-}
-
-fn is_set(socket: BorrowedFd<'_>, name: libc::c_int) -> bool {
-    sys::get_option(socket, libc::IPPROTO_IP, name).is_ok_and(|value| value != 0)
-}
-
-fn set(socket: BorrowedFd<'_>, name: libc::c_int, value: bool) -> bool {
-    sys::set_option(socket, libc::IPPROTO_IP, name, value.into()).is_ok()
-}
-
-fn is_tcp(socket: BorrowedFd<'_>) -> bool {
-    let socket = SockRef::from(&socket);
-    // A raw socket may have that protocol as well.
-    matches!(socket.protocol(), Ok(Some(Protocol::TCP))) && matches!(socket.r#type(), Ok(Type::STREAM))
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::text::Text;
-use crate::{Attempts, Census, sys};
+use crate::{Attempts, sys};
 
 /// The step that failed. Its name is that of the system call, as database logs know it from their "bind: %m".
 #[repr(C)]
@@ -209,26 +209,6 @@ impl Error {
     /// [`Options::census`]: crate::Options::census
     pub fn is_no_port(&self) -> bool {
         matches!(self.failure, Failure::NoPort { .. })
-    }
-
-    /// The error as one line that says who holds the ports, such as `no port to listen on in 40000-40063: 64 tried, 64
-    /// in use: 50 in TIME_WAIT without SO_REUSEADDR (the next is free in 3 s, all in 41 s), 12 connections, 2
-    /// listeners`.
-    ///
-    /// The census should have been taken right after the call, with its options.
-    pub fn explained_by<'a>(&'a self, census: &'a Census) -> impl fmt::Display + 'a {
-        Explained(self, census)
-    }
-}
-
-/// The error and who holds the ports, as one line.
-struct Explained<'a>(&'a Error, &'a Census);
-
-impl fmt::Display for Explained<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(error, census) = self;
-        write!(f, "{error}")?;
-        if error.is_no_port() { census.fmt_in_use(&error.attempts, f) } else { Ok(()) }
     }
 }
 

@@ -36,11 +36,13 @@ compile_error!("ic-listener is for Linux only: it relies on Linux's rules about 
 
 mod address;
 mod attempts;
+mod callers_socket;
 mod census;
 mod claim;
 mod connection;
 mod drop_in;
 mod error;
+mod explanation;
 #[cfg(feature = "c-api")]
 #[allow(unsafe_code)]
 pub mod ffi;
@@ -48,7 +50,7 @@ mod listener;
 mod options;
 mod port_order;
 mod port_range;
-mod probe;
+
 mod strategy;
 #[allow(unsafe_code)]
 mod sys;

@@ -60,13 +60,10 @@ fn pick_udp_port(address: SocketAddr, attempts: &mut Attempts) -> Result<Option<
     }
     // Its descriptor may be the last one.
     drop(socket);
-    match Ports::of_host() {
-        Ok(ports) if answer == Answer::Forbidden => return name_udp_port(address, &ports, attempts),
-        Ok(ports) => attempts.count_all(&ports, answer),
-        Err(unreadable) => {
-            attempts.unreadable = Some(unreadable);
-            attempts.count(answer);
-        }
+    match attempts.noting(Ports::of_host()) {
+        Some(ports) if answer == Answer::Forbidden => return name_udp_port(address, &ports, attempts),
+        Some(ports) => attempts.count_all(&ports, answer),
+        None => attempts.count(answer),
     }
     Ok(None)
 }

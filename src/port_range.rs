@@ -2,11 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::Attempts;
-use crate::sys::{self, IP_LOCAL_PORT_RANGE, Pages};
+use crate::sys::Pages;
 
 /// More than the longest list of reserved ports takes, in bytes: two ports of every three, 249 KiB.
 const LONGEST_LIST: usize = 256 << 10;
@@ -174,39 +172,6 @@ impl Ports {
 
     pub(crate) fn is_reserved(&self, port: u16) -> bool {
         self.reserved.as_ref().is_some_and(|reserved| reserved.contains(port))
-    }
-}
-
-/// The window that the caller has confined the socket to, if any: IP_LOCAL_PORT_RANGE.
-#[derive(Clone, Copy)]
-pub(crate) struct OwnWindow(u32);
-
-impl OwnWindow {
-    pub(crate) fn of(socket: BorrowedFd<'_>) -> Self {
-        Self(sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).unwrap_or(0))
-    }
-
-    pub(crate) fn is_set(self) -> bool {
-        self.0 != 0
-    }
-
-    pub(crate) fn restore(self, socket: BorrowedFd<'_>) {
-        // Fails before Linux 6.3, where there is nothing to restore.
-        let _ = sys::set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, self.0);
-    }
-
-    /// The ports that may be named: those of the host's range, inside the window, that are not reserved. None where
-    /// they cannot be read.
-    pub(crate) fn ports(self, attempts: &mut Attempts) -> Option<Ports> {
-        let inside = |host: Range| {
-            let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
-            // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
-            let min = if host.contains(low) { low } else { host.min() };
-            let max = if host.contains(high) { high } else { host.max() };
-            Ports::not_reserved(Range::new(min, max).unwrap_or(host))
-        };
-        let ports = read_host_range().or_else(Unreadable::or_remembered).and_then(inside);
-        ports.map_err(|unreadable| attempts.unreadable = Some(unreadable)).ok()
     }
 }
 

@@ -144,12 +144,9 @@ impl Listener<'_> {
         if let Search::Found(port) = search {
             return Ok((port, PortOrigin::Free));
         }
-        let ports = match self.host_ports()? {
-            Ok(ports) => ports,
-            Err(unreadable) => {
-                self.attempts.unreadable = Some(unreadable);
-                return self.let_kernel_pick()?.ok_or_else(|| no_port(self.attempts));
-            }
+        let read = self.host_ports()?;
+        let Some(ports) = self.attempts.noting(read) else {
+            return self.let_kernel_pick()?.ok_or_else(|| no_port(self.attempts));
         };
         if search == Search::Taken && ports.range().span() > SMALL_RANGE {
             search = self.search(ports.range(), &WIDER_SEARCH)?;

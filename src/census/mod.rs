@@ -36,8 +36,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::Attempts;
-use crate::attempts::Purpose;
 use crate::port_range::Ports;
 use crate::sys::{self, Pages};
 
@@ -347,29 +345,6 @@ impl Census {
     /// How many ports have no holder that can be seen. They are free, or bound where the source does not show that.
     pub fn unseen(&self) -> u32 {
         self.ports.saturating_sub(self.holders.total())
-    }
-
-    /// Goes on after the line that says how many ports of a failed call were in use.
-    pub(crate) fn fmt_in_use(&self, attempts: &Attempts, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if attempts.in_use == 0 {
-            return Ok(());
-        }
-        let unknown = attempts.in_use.saturating_sub(self.holders.total());
-        if attempts.purpose == Purpose::Connect {
-            // Ports with a connection to this destination are among the holders, and can be used towards others.
-            let refused = attempts.in_use.saturating_sub(self.holders.listening);
-            if refused > 0 {
-                write!(f, "; {refused} held without SO_REUSEADDR")?;
-            }
-            if self.holders.total() > 0 {
-                f.write_str("; held: ")?;
-            }
-            return self.holders.describe(0, "", f);
-        }
-        // Right behind "64 in use", or after what else there was.
-        f.write_str(if attempts.in_use == attempts.tried { ": " } else { "; in use: " })?;
-        // The call has asked for these ports with SO_REUSEADDR. Had they it too, one of them would have been taken.
-        self.holders.describe(unknown, " without SO_REUSEADDR", f)
     }
 }
 
