@@ -18,6 +18,9 @@ use super::{Entry, Filter, Transport};
 /// Sockets that are bound and neither listen nor connect are shown by Linux 6.8 and later only. Older kernels ignore
 /// that bit of the request.
 ///
+/// A connection may go on to FIN_WAIT2 or TIME_WAIT after the kernel has picked it, and before it writes it down. Then
+/// it is shown with port 0, and what took its place is not shown (`inet_diag_dump_icsk`, Linux 6.18).
+///
 /// # Errors
 ///
 /// Whatever the kernel says: a security policy may refuse netlink, and a container may have no `tcp_diag` module.

@@ -67,7 +67,8 @@ pub struct IcListenerHolders {
     /// SO_REUSEADDR can be listened on; Linux does not show which. After a call that failed they are those without it.
     pub time_wait: u32,
     /// Ports without a holder that can be seen. In a census they are free, or bound where the source does not show it
-    /// (before Linux 6.8). After a call that failed they are in use.
+    /// (before Linux 6.8), or their connection went on to FIN_WAIT2 or TIME_WAIT at that moment. After a call that
+    /// failed they are in use.
     pub unseen: u32,
     /// Seconds until the first port in TIME_WAIT is free, rounded up; 0 when there is none.
     pub time_wait_next_s: u32,
