@@ -2,7 +2,7 @@
 #
 #	RUST_TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc	builds for another processor, below target/RUST_TARGET
 #
-# Cargo builds it in a separate directory with a separate profile (c-library in Cargo.toml), so that no other command of
+# Cargo builds it in a separate directory with a separate profile (installed in Cargo.toml), so that no other command of
 # Cargo's and no user's setting changes it. What Cargo makes is removed there, so that there is one libic_listener.a.
 # Each library gets its name when it is ready.
 
@@ -16,6 +16,8 @@ SHARED_LIB = $(LIB_DIR)/libic_listener.so
 # For a test: the library with a bug, which panics in every call. (What follows the panic is unused.)
 PANICKING_OBJECT = target/panicking/panicking.o
 PANICKING_LIB = target/panicking/libpanicking.a
+RUSTC_OPTIONS =
+$(PANICKING_OBJECT): RUSTC_OPTIONS = --cfg ic_listener_test_panic -A unused
 
 # Listed here, so that a user who only installs needs no Cargo.
 CRATE_SOURCES = $(wildcard src/*.rs src/*/*.rs) build.rs Cargo.toml
@@ -72,21 +74,6 @@ CARGO_ENCODED_RUSTFLAGS=$$({ printf '%s' "$${CARGO_ENCODED_RUSTFLAGS-$$RUSTFLAGS
 	sed 's/^\x1f//') && export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0 && unset MAKEFLAGS
 endef
 
-# $(call ONE_OBJECT,DIRECTORY,FURTHER OPTIONS OF RUSTC)
-define ONE_OBJECT
-@echo 'building $@'
-@$(FOR_CARGO) && \
-mkdir -p $(@D) && made=$(1)/$$rust_target/c-library/libic_listener.a && \
-$(CARGO) rustc --locked --manifest-path c_library/Cargo.toml --profile c-library --target-dir $(1) --target $$rust_target \
-	-- $(2) && \
-LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' c_library/hide_symbols.sh "$$made" $@ && rm -f "$$made"
-endef
-
-# Under its own name when it is ready.
-define ARCHIVE
-@rm -f $@.new && $(AR) rcsD $@.new $< && mv -f $@.new $@
-endef
-
 rust-is-here:
 	$(CHECK_RUST)
 
@@ -94,21 +81,20 @@ libraries: $(STATIC_LIB) $(SHARED_LIB)
 
 .PHONY: libraries rust-is-here
 
-$(OBJECT): $(SOURCES)
+$(OBJECT) $(PANICKING_OBJECT): $(SOURCES)
 	$(CHECK_RUST)
-	$(call ONE_OBJECT,$(MAKE_DIR))
+	@echo 'building $@'
+	@$(FOR_CARGO) && mkdir -p $(@D) && made=$(MAKE_DIR)/$$rust_target/installed/libic_listener.a && \
+	$(CARGO) rustc --locked --manifest-path c_library/Cargo.toml --profile installed --target-dir $(MAKE_DIR) \
+		--target $$rust_target -- $(RUSTC_OPTIONS) && \
+	LD='$(LD)' OBJCOPY='$(OBJCOPY)' READELF='$(READELF)' c_library/hide_symbols.sh "$$made" $@ && rm -f "$$made"
 
 $(STATIC_LIB): $(OBJECT)
-	$(ARCHIVE)
+$(PANICKING_LIB): $(PANICKING_OBJECT)
+$(STATIC_LIB) $(PANICKING_LIB):
+	@rm -f $@.new && $(AR) rcsD $@.new $< && mv -f $@.new $@
 
 $(SHARED_LIB): $(OBJECT) c_library/ic_listener.map
 	@$(CC) -shared -s $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=c_library/ic_listener.map \
 		-Wl,-z,relro,-z,now,-z,noexecstack,-z,defs -o $@.new $< $(LDLIBS)
 	@ln -sf $(@F) $(@D)/$(SONAME) && mv -f $@.new $@
-
-$(PANICKING_OBJECT): $(SOURCES)
-	$(CHECK_RUST)
-	$(call ONE_OBJECT,target/panicking,--cfg ic_listener_test_panic -A unused)
-
-$(PANICKING_LIB): $(PANICKING_OBJECT)
-	$(ARCHIVE)

@@ -15,9 +15,9 @@ $(IC_PORTS): $(CRATE_SOURCES) $(IC_PORTS_SOURCES)
 	$(CHECK_RUST)
 	@echo 'building $@'
 	@$(FOR_CARGO) && mkdir -p $(@D) && \
-	$(CARGO) build --locked --manifest-path tools/ic_ports/Cargo.toml --profile program --target-dir $(MAKE_DIR) \
+	$(CARGO) build --locked --manifest-path tools/ic_ports/Cargo.toml --profile installed --target-dir $(MAKE_DIR) \
 		--target $$rust_target $(CARGO_LINKER) && \
-	install -m 755 $(MAKE_DIR)/$$rust_target/program/ic_ports $@.new && mv -f $@.new $@
+	install -m 755 $(MAKE_DIR)/$$rust_target/installed/ic_ports $@.new && mv -f $@.new $@
 
 install: install-ic-ports
 remove-files: uninstall-ic-ports
