@@ -117,6 +117,8 @@ fn listener(port: u16) -> io::Result<(Socket, SocketAddr)> {
 fn take_from_time_wait() -> Result<(), String> {
     let step = |step: &'static str| move |error: io::Error| format!("{step}: {error}");
     let (first, address) = listener(0).map_err(step("listen"))?;
+    // Now, because afterwards it might get the first one's port.
+    let (_other, to) = listener(0).map_err(step("listen"))?;
     let mut client = tcp_socket().map_err(step("socket"))?;
     ic_listener::connect(&client, &address).map_err(|error| step("connect")(error.into()))?;
     let (accepted, _) = first.accept().map_err(step("accept"))?;
@@ -125,7 +127,6 @@ fn take_from_time_wait() -> Result<(), String> {
     client.read(&mut [0]).map_err(step("read"))?;
     drop((client, first));
 
-    let (_other, to) = listener(0).map_err(step("listen"))?;
     let client = bound_socket(address.port()).map_err(step("bind to a port in TIME_WAIT"))?;
     ic_listener::connect(&client, &to).map_err(|error| step("connect from a port in TIME_WAIT")(error.into()))?;
     drop(client);
