@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/ilist.h"
@@ -25,6 +24,7 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #if PG_VERSION_NUM >= 140000
 #include "utils/wait_event.h"
 #else
@@ -48,16 +48,15 @@ PG_MODULE_MAGIC;
 #define DATAGRAM_MAX PG_UINT16_MAX
 
 /*
- * A socket and when it is closed, as fd.c keeps it for AllocateFile(): the
- * subtransaction that it ends with, or InvalidSubTransactionId for one that
- * is kept until the process ends.
+ * A socket and when it is closed: with the transaction or subtransaction of
+ * that owner, or, NULL, when the process ends.
  */
 typedef struct IcSocket
 {
 	dlist_node	node;
 	int			fd;
 	bool		stream;
-	SubTransactionId subid;
+	ResourceOwner owner;
 	bool		mid_row;		/* a part of a row has passed */
 } IcSocket;
 
@@ -79,47 +78,26 @@ release_socket(IcSocket *sock)
 	pfree(sock);
 }
 
+/*
+ * A subtransaction that commits hands its sockets on.  Each query has an
+ * owner of its own as well, which no socket has.
+ */
 static void
-at_xact_end(XactEvent event, void *arg)
+at_owner_end(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
+			 void *arg)
 {
 	dlist_mutable_iter iter;
 
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		default:
-			return;
-	}
-
-	dlist_foreach_modify(iter, &ic_sockets)
-	{
-		IcSocket   *sock = dlist_container(IcSocket, node, iter.cur);
-
-		if (sock->subid != InvalidSubTransactionId)
-			release_socket(sock);
-	}
-}
-
-static void
-at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
-			   SubTransactionId parentSubid, void *arg)
-{
-	dlist_mutable_iter iter;
-
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
-
 	dlist_foreach_modify(iter, &ic_sockets)
 	{
 		IcSocket   *sock = dlist_container(IcSocket, node, iter.cur);
 
-		if (sock->subid != mySubid)
+		if (sock->owner != CurrentResourceOwner)
 			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			sock->subid = parentSubid;
+		if (isCommit && !isTopLevel)
+			sock->owner = ResourceOwnerGetParent(sock->owner);
 		else
 			release_socket(sock);
 	}
@@ -151,8 +129,7 @@ new_socket(bool stream)
 
 	if (!registered)
 	{
-		RegisterXactCallback(at_xact_end, NULL);
-		RegisterSubXactCallback(at_subxact_end, NULL);
+		RegisterResourceReleaseCallback(at_owner_end, NULL);
 		before_shmem_exit(at_process_end, (Datum) 0);
 		registered = true;
 	}
@@ -169,7 +146,7 @@ new_socket(bool stream)
 	}
 	sock->fd = -1;
 	sock->stream = stream;
-	sock->subid = GetCurrentSubTransactionId();
+	sock->owner = CurTransactionResourceOwner;
 	dlist_push_head(&ic_sockets, &sock->node);
 	return sock;
 }
@@ -247,21 +224,10 @@ listener_error(const char *protocol, const IcListenerReport *report)
 			 0));
 }
 
-static const char *
-origin_name(int32 origin)
-{
-	switch (origin)
-	{
-		case IC_LISTENER_PORT_ORIGIN_FREE:
-			return "free";
-		case IC_LISTENER_PORT_ORIGIN_REUSED:
-			return "reused";
-		case IC_LISTENER_PORT_ORIGIN_PICKED_BY_KERNEL:
-			return "picked by kernel";
-		default:
-			return "none";
-	}
-}
+/* By IcListenerPortOrigin. */
+static const char *const origin_names[] = {
+	"none", "free", "reused", "picked by kernel", "deferred"
+};
 
 static Datum
 form_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
@@ -314,13 +280,13 @@ open_listener(FunctionCallInfo fcinfo, bool stream, bool keep,
 
 	values[0] = Int32GetDatum(port);
 	values[1] = Int32GetDatum(sock->fd);
-	values[2] = CStringGetTextDatum(origin_name(report.origin));
+	values[2] = CStringGetTextDatum(origin_names[report.origin]);
 	values[3] = Int32GetDatum(report.ports_tried);
 	values[4] = Int32GetDatum(report.listens_lost);
 	values[5] = Int64GetDatum(report.elapsed_ns);
 	result = form_row(fcinfo, values, NULL);
 	if (keep)
-		sock->subid = InvalidSubTransactionId;
+		sock->owner = NULL;
 	return result;
 }
 
@@ -444,17 +410,29 @@ socket_address(const char *address, int port, struct sockaddr_storage *result)
 	return length;
 }
 
-/*
- * bind() to port 0 and listen(): the system's, with SO_REUSEADDR or not, or the
- * library's.
- */
-static Datum
-listen_to(FunctionCallInfo fcinfo, const char *address, bool plain, int reuse)
+/* The port is at the same place in both families. */
+static int
+local_port(const IcSocket *sock, const char *failed)
+{
+	struct sockaddr_storage local;
+	socklen_t	length = sizeof(local);
+
+	if (getsockname(sock->fd, (struct sockaddr *) &local, &length) != 0)
+		socket_error(failed, "getsockname");
+	return ntohs(((struct sockaddr_in *) &local)->sin_port);
+}
+
+PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
+Datum
+pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
 {
 	static const char failed[] = "could not set up TCP interconnect listener";
+	char	   *address = cstring_or_null(fcinfo, 0);
+	bool		plain = bool_or_false(fcinfo, 1);
+	int			reuse = bool_or_false(fcinfo, 2);
 	struct sockaddr_storage local;
 	struct sockaddr *any = (struct sockaddr *) &local;
-	socklen_t	length = socket_address(address, 0, &local);
+	socklen_t	length = socket_address(address ? address : "0.0.0.0", 0, &local);
 	IcSocket   *sock = new_socket(true);
 	Datum		values[2];
 
@@ -471,29 +449,9 @@ listen_to(FunctionCallInfo fcinfo, const char *address, bool plain, int reuse)
 		 ic_listener_listen(sock->fd, 128, NULL)) != 0)
 		socket_error(failed, "listen");
 
-	length = sizeof(local);
-	if (getsockname(sock->fd, any, &length) != 0)
-		socket_error(failed, "getsockname");
-	values[0] = Int32GetDatum(ntohs(((struct sockaddr_in *) &local)->sin_port));
+	values[0] = Int32GetDatum(local_port(sock, failed));
 	values[1] = Int32GetDatum(sock->fd);
 	return form_row(fcinfo, values, NULL);
-}
-
-PG_FUNCTION_INFO_V1(pg_ic_drop_in_listen_tcp);
-Datum
-pg_ic_drop_in_listen_tcp(PG_FUNCTION_ARGS)
-{
-	char	   *address = cstring_or_null(fcinfo, 0);
-
-	return listen_to(fcinfo, address ? address : "0.0.0.0",
-					 bool_or_false(fcinfo, 1), 0);
-}
-
-PG_FUNCTION_INFO_V1(pg_ic_so_reuseaddr_open_tcp);
-Datum
-pg_ic_so_reuseaddr_open_tcp(PG_FUNCTION_ARGS)
-{
-	return listen_to(fcinfo, "::", true, 1);
 }
 
 static Datum
@@ -557,12 +515,8 @@ connect_to(FunctionCallInfo fcinfo, bool stream, bool plain,
 		} while (getpeername(sock->fd, (struct sockaddr *) &peer, &length) != 0);
 	}
 
-	length = sizeof(local);
-	if (getsockname(sock->fd, (struct sockaddr *) &local, &length) != 0)
-		socket_error(failed, "getsockname");
 	values[0] = Int32GetDatum(sock->fd);
-	/* The port is at the same place in both families. */
-	values[1] = Int32GetDatum(ntohs(((struct sockaddr_in *) &local)->sin_port));
+	values[1] = Int32GetDatum(local_port(sock, failed));
 	return form_row(fcinfo, values, NULL);
 }
 
@@ -570,8 +524,8 @@ PG_FUNCTION_INFO_V1(pg_ic_connect_tcp);
 Datum
 pg_ic_connect_tcp(PG_FUNCTION_ARGS)
 {
-	return connect_to(fcinfo, true, false, cstring_or_null(fcinfo, 2),
-					  int_or_zero(fcinfo, 3));
+	return connect_to(fcinfo, true, bool_or_false(fcinfo, 4),
+					  cstring_or_null(fcinfo, 2), int_or_zero(fcinfo, 3));
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_connect_udp);
@@ -579,13 +533,6 @@ Datum
 pg_ic_connect_udp(PG_FUNCTION_ARGS)
 {
 	return connect_to(fcinfo, false, true, NULL, 0);
-}
-
-PG_FUNCTION_INFO_V1(pg_ic_drop_in_connect_tcp);
-Datum
-pg_ic_drop_in_connect_tcp(PG_FUNCTION_ARGS)
-{
-	return connect_to(fcinfo, true, bool_or_false(fcinfo, 2), NULL, 0);
 }
 
 PG_FUNCTION_INFO_V1(pg_ic_close);

@@ -2,6 +2,7 @@
 -- Every port of the range is in TIME_WAIT, as closed listeners leave it
 --
 CREATE EXTENSION pg_ic_listener;
+\pset tuples_only on
 DO $$
 DECLARE
 	listener int;
@@ -20,11 +21,13 @@ END $$;
 SELECT lowest_port, highest_port, time_wait FROM ic_listener_ports;
 
 BEGIN;
-SELECT count(fd) FROM ic_listener_open_tcp(port_min => 7001, port_max => 7001);
+SELECT port FROM ic_listener_open_tcp(port_min => 7001, port_max => 7001);
 SAVEPOINT next;
 SELECT ic_drop_in_listen_tcp(plain => true);
 ROLLBACK TO next;
-SELECT ic_drop_in_connect_tcp(7001, plain => true);
+SELECT ic_drop_in_listen_tcp(plain => true, reuse => true);
+ROLLBACK TO next;
+SELECT ic_connect_tcp(7001, plain => true);
 ROLLBACK TO next;
 
 -- listen() chooses a port that bind() left open, on the wildcard and on one address.
@@ -33,7 +36,7 @@ FROM (SELECT (ic_drop_in_listen_tcp(address)).port
 	  FROM generate_series(1, 16), unnest(ARRAY['0.0.0.0', '127.0.0.1']) address) listeners;
 -- connect() names the others.
 SELECT count(DISTINCT local_port)
-FROM (SELECT (ic_drop_in_connect_tcp(7001)).local_port FROM generate_series(1, 32)) connections;
+FROM (SELECT (ic_connect_tcp(7001)).local_port FROM generate_series(1, 32)) connections;
 SELECT listening, connected, time_wait FROM ic_listener_ports;
-SELECT ic_drop_in_connect_tcp(7001);
+SELECT ic_connect_tcp(7001);
 ROLLBACK;

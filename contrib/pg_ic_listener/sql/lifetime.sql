@@ -1,45 +1,47 @@
 --
 -- When sockets are closed, and that none is forgotten
 --
+\pset tuples_only on
 SELECT ic_open_sockets() AS at_start \gset
+\set open 'SELECT ic_open_sockets() - :at_start AS open;'
 
 -- At the end of the transaction, however it ends.
 SELECT count(fd), ic_open_sockets() - :at_start AS open
 FROM ic_listener_open_tcp() GROUP BY 2;
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 BEGIN;
-SELECT count(fd) FROM ic_listener_open_tcp();
-SELECT count(fd) FROM ic_listener_open_udp();
-SELECT ic_open_sockets() - :at_start AS open;
+SELECT fd AS listener FROM ic_listener_open_tcp() \gset
+SELECT fd AS datagrams FROM ic_listener_open_udp() \gset
+:open
 COMMIT;
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 BEGIN;
-SELECT count(fd) FROM ic_listener_open_tcp();
+SELECT fd AS listener FROM ic_listener_open_tcp() \gset
 SELECT 1 / 0;
 ROLLBACK;
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 BEGIN;
-SELECT count(fd) FROM ic_listener_open_tcp();
+SELECT fd AS listener FROM ic_listener_open_tcp() \gset
 PREPARE TRANSACTION 'regress_ic_listener';
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 ROLLBACK PREPARED 'regress_ic_listener';
 
 -- With the subtransaction that opened them, if it aborts.
 BEGIN;
-SELECT count(fd) FROM ic_listener_open_tcp(port_min => 7201, port_max => 7201);
+SELECT fd AS one FROM ic_listener_open_tcp() \gset
 SAVEPOINT released;
-SELECT count(fd) FROM ic_listener_open_tcp(port_min => 7202, port_max => 7202);
+SELECT fd AS two FROM ic_listener_open_tcp() \gset
 RELEASE released;
 SAVEPOINT undone;
-SELECT count(fd) FROM ic_listener_open_tcp(port_min => 7203, port_max => 7203);
-SELECT ic_open_sockets() - :at_start AS open;
+SELECT fd AS three FROM ic_listener_open_tcp(port_min => 7203, port_max => 7203) \gset
+:open
 ROLLBACK TO undone;
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 SELECT fd AS again FROM ic_listener_open_tcp(port_min => 7203, port_max => 7203) \gset
 SELECT ic_close(:again);
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 COMMIT;
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 
 -- Not so what is kept.
 BEGIN;
@@ -48,17 +50,14 @@ SAVEPOINT undone;
 SELECT fd AS kept_udp FROM ic_listener_open_udp(keep => true) \gset
 ROLLBACK TO undone;
 ROLLBACK;
-SELECT ic_open_sockets() - :at_start AS open;
-SELECT ic_close(:kept);
-SELECT ic_close(:kept_udp);
-SELECT ic_open_sockets() - :at_start AS open;
-SELECT ic_close(12345);
+:open
+SELECT ic_close(:kept), ic_close(:kept_udp);
+:open
 
 -- A third of max_files_per_process is for such files, and an error gives all back.
 SELECT count((ic_listener_open_tcp()).fd) FROM generate_series(1, 1000);
 \echo :LAST_ERROR_SQLSTATE
-SELECT ic_open_sockets() - :at_start AS open;
-SELECT count((ic_listener_open_tcp()).fd) FROM generate_series(1, 100);
+:open
 -- Listeners that could not be opened are not counted.
 DO $$
 BEGIN
@@ -72,30 +71,28 @@ BEGIN
 	END LOOP;
 END $$;
 SELECT count((ic_listener_open_tcp()).fd) FROM generate_series(1, 100);
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 
 -- statement_timeout, while no peer connects or sends.
 SET statement_timeout = '250ms';
 SELECT ic_accept(fd) FROM ic_listener_open_tcp();
 RESET statement_timeout;
-SELECT ic_open_sockets() - :at_start AS open;
-
+:open
 BEGIN;
 SELECT port, fd AS listener FROM ic_listener_open_tcp() \gset
 SELECT fd AS outgoing FROM ic_connect_tcp(:port) \gset
 SELECT ic_accept(:listener) AS incoming \gset
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 SET LOCAL statement_timeout = '250ms';
 SELECT ic_receive(:incoming);
 ROLLBACK;
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 
 -- A listener that is kept goes on after it.
 SELECT port, fd AS listener FROM ic_listener_open_tcp(keep => true) \gset
 SET statement_timeout = '250ms';
 SELECT ic_accept(:listener);
 RESET statement_timeout;
-SELECT ic_open_sockets() - :at_start AS open;
 BEGIN;
 SELECT fd AS outgoing FROM ic_connect_tcp(:port) \gset
 SELECT ic_accept(:listener) AS incoming \gset
@@ -113,7 +110,7 @@ SELECT count(*) FROM ic_receive(:incoming);
 \echo :LAST_ERROR_SQLSTATE
 ROLLBACK;
 SELECT ic_close(:listener);
-SELECT ic_open_sockets() - :at_start AS open;
+:open
 
 -- At the end of a process that is terminated while it waits: when it is gone, its port is free.
 -- (It is waited for as long as statement_timeout allows.)
@@ -135,10 +132,9 @@ BEGIN
 	END LOOP;
 	RETURN pg_terminate_backend(backend);
 END $$;
-SELECT format('dbname=%s host=%s port=%s', current_database(),
-			  split_part(current_setting('unix_socket_directories'), ',', 1),
-			  current_setting('port')) AS here \gset
-SELECT dblink_connect('victim', :'here');
+SELECT dblink_connect('victim', format('dbname=%s host=%s port=%s', current_database(),
+									   split_part(current_setting('unix_socket_directories'), ',', 1),
+									   current_setting('port')));
 SELECT * FROM dblink('victim', $$
 	SELECT pg_backend_pid(), fd FROM
 	ic_listener_open_tcp(port_min => 7401, port_max => 7401, keep => true)
@@ -148,8 +144,3 @@ SELECT port FROM ic_listener_open_tcp(port_min => 7401, port_max => 7401);
 SELECT terminate_waiting(:victim);
 SELECT port_when_gone(:victim, 7401);
 SELECT dblink_disconnect('victim');
-
--- The server lives, and so do this session and the next.
-SELECT dblink_connect('next', :'here');
-SELECT * FROM dblink('next', 'SELECT count(fd) FROM ic_listener_open_tcp()') AS (listeners int);
-SELECT dblink_disconnect('next');

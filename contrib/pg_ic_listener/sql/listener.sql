@@ -3,32 +3,26 @@
 --
 CREATE EXTENSION pg_ic_listener;
 \set VERBOSITY default
-\pset null (null)
 
--- In its own network namespace this is the default range.
+-- In its own network namespace this is the default range. NULL stands for the default of an option.
 SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range, fd > 2 AS has_fd,
-	   origin, ports_tried, listens_lost,
-	   elapsed_ns > 0 AS took_a_while
-FROM ic_listener_open_tcp();
-SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range, fd > 2 AS has_fd,
-	   origin, ports_tried, listens_lost,
-	   elapsed_ns > 0 AS took_a_while
-FROM ic_listener_open_udp();
+	   origin, ports_tried, listens_lost, elapsed_ns > 0 AS took_a_while
+FROM (SELECT * FROM ic_listener_open_tcp()
+	  UNION ALL SELECT * FROM ic_listener_open_udp()
+	  UNION ALL SELECT * FROM ic_listener_open_tcp(NULL, NULL, NULL, NULL, NULL)) opened;
 
--- Every option, by name; NULL stands for its default.
+-- Every option, by name.
 SELECT port, origin, ports_tried
 FROM ic_listener_open_tcp(address => '127.0.0.1', backlog => 16,
 						  port_min => 7001, port_max => 7001, keep => false);
 SELECT port, origin, ports_tried
 FROM ic_listener_open_udp(address => '::1',
 						  port_min => 7001, port_max => 7001, keep => false);
-SELECT port BETWEEN 32768 AND 60999 AS port_of_the_range
-FROM ic_listener_open_tcp(NULL, NULL, NULL, NULL, NULL);
 
 -- The backlog is the one asked for: it and one more are taken, the next must wait.
+\pset tuples_only on
 BEGIN;
-SELECT port FROM ic_listener_open_tcp(port_min => 7002, port_max => 7002,
-									  backlog => 2);
+SELECT port FROM ic_listener_open_tcp(port_min => 7002, port_max => 7002, backlog => 2);
 SELECT count(ic_connect_tcp(7002)) FROM generate_series(1, 3);
 SET LOCAL statement_timeout = '250ms';
 SELECT fd > 0 AS connected FROM ic_connect_tcp(7002);
@@ -47,7 +41,6 @@ SELECT min(port), max(port), count(DISTINCT port)
 FROM (SELECT (ic_listener_open_udp(port_min => 7101, port_max => 7120)).port
 	  FROM generate_series(1, 20)) opened;
 SELECT * FROM ic_listener_open_udp(port_min => 7101, port_max => 7120);
-\echo :LAST_ERROR_SQLSTATE
 ROLLBACK;
 
 -- The port of an outgoing connection can be listened on, and neither notices.
@@ -88,15 +81,11 @@ ROLLBACK;
 -- What is refused, and the session goes on.
 SELECT * FROM ic_listener_open_tcp(address => '192.0.2.1');
 \echo :LAST_ERROR_SQLSTATE
-SELECT * FROM ic_listener_open_tcp(port_min => 1, port_max => 3);
-\echo :LAST_ERROR_SQLSTATE
 SELECT * FROM ic_listener_open_tcp(address => 'localhost');
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM ic_listener_open_tcp(backlog => -1);
 \echo :LAST_ERROR_SQLSTATE
-SELECT * FROM ic_listener_open_tcp(port_min => 7001);
 SELECT * FROM ic_listener_open_udp(port_min => 7002, port_max => 7001);
-SELECT * FROM ic_listener_open_udp(address => 'fe80::1%nosuchif0');
 SELECT ic_accept(0);
 SELECT ic_close(-1);
 SELECT fd FROM ic_connect_tcp(65536);

@@ -43,7 +43,7 @@ CREATE FUNCTION ic_listener_census(
 	OUT connected integer,
 	OUT closing integer,
 	OUT time_wait integer,
-	OUT unheld integer,
+	OUT unseen integer,
 	OUT time_wait_next_s integer,
 	OUT time_wait_last_s integer,
 	OUT source text,
@@ -55,40 +55,31 @@ AS 'MODULE_PATHNAME', 'pg_ic_census' LANGUAGE C VOLATILE;
 -- The same for a monitor that polls.
 CREATE VIEW ic_listener_ports AS SELECT * FROM ic_listener_census();
 
--- What was proposed for Greenplum: SO_REUSEADDR before bind() to port 0.
-CREATE FUNCTION so_reuseaddr_open_tcp(OUT port integer, OUT fd integer)
-AS 'MODULE_PATHNAME', 'pg_ic_so_reuseaddr_open_tcp' LANGUAGE C;
+-- A listener on a socket that the backend makes, by the library's bind() and listen(), or by the system's if plain.
+-- With reuse, SO_REUSEADDR comes before bind() to port 0, as was proposed for Greenplum.
+CREATE FUNCTION ic_drop_in_listen_tcp(
+	address text DEFAULT '0.0.0.0',
+	plain boolean DEFAULT false,
+	reuse boolean DEFAULT false,
+	OUT port integer,
+	OUT fd integer)
+AS 'MODULE_PATHNAME', 'pg_ic_drop_in_listen_tcp' LANGUAGE C;
 
 -- Waits for a connection.
 CREATE FUNCTION ic_accept(fd integer) RETURNS integer
 AS 'MODULE_PATHNAME', 'pg_ic_accept' LANGUAGE C STRICT;
 
--- With source, the outgoing socket is bound there first, to source_port if that is given too.
+-- By the library's connect(), or by the system's if plain.  With source, the outgoing socket is bound there first, to
+-- source_port if that is given too.
 CREATE FUNCTION ic_connect_tcp(
 	port integer,
 	address text DEFAULT '127.0.0.1',
 	source text DEFAULT NULL,
 	source_port integer DEFAULT 0,
+	plain boolean DEFAULT false,
 	OUT fd integer,
 	OUT local_port integer)
 AS 'MODULE_PATHNAME', 'pg_ic_connect_tcp' LANGUAGE C;
-
--- The backend makes the socket, for the library's bind(), listen() and
--- connect(), or for the system's if plain.
-CREATE FUNCTION ic_drop_in_listen_tcp(
-	address text DEFAULT '0.0.0.0',
-	plain boolean DEFAULT false,
-	OUT port integer,
-	OUT fd integer)
-AS 'MODULE_PATHNAME', 'pg_ic_drop_in_listen_tcp' LANGUAGE C;
-
-CREATE FUNCTION ic_drop_in_connect_tcp(
-	port integer,
-	address text DEFAULT '127.0.0.1',
-	plain boolean DEFAULT false,
-	OUT fd integer,
-	OUT local_port integer)
-AS 'MODULE_PATHNAME', 'pg_ic_drop_in_connect_tcp' LANGUAGE C;
 
 CREATE FUNCTION ic_connect_udp(
 	port integer,
@@ -118,7 +109,7 @@ AS 'MODULE_PATHNAME', 'pg_ic_open_sockets' LANGUAGE C;
 
 REVOKE ALL ON FUNCTION
 	ic_listener_open_tcp, ic_listener_open_udp, ic_listener_census,
-	so_reuseaddr_open_tcp, ic_accept, ic_connect_tcp, ic_connect_udp,
+	ic_drop_in_listen_tcp, ic_accept, ic_connect_tcp, ic_connect_udp,
 	ic_send, ic_finish, ic_receive, ic_close, ic_open_sockets
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ic_listener_census TO pg_monitor;
