@@ -3,8 +3,11 @@
  *		Calls the interconnect and the backend's libpq of one tree, as they were
  *		compiled, and prints what came of it, for the test to compare.
  *
- * usage: calls CASE [PORT_MIN PORT_MAX]
- * Exit status 77: the case cannot run here; the output says why.
+ * usage: calls WORD...
+ * The words, which are at the end, are done one after the other; +WORD when
+ * somebody waits, and @WORD while a LOG entry is written.  MIN-MAX enters a
+ * network namespace with that port range (exit status 77: it cannot, and why);
+ * address=ADDRESS is the one that the interconnect listens on.
  */
 #include "postgres.h"
 
@@ -12,7 +15,6 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,10 +31,6 @@
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
 
-/* The ephemeral port range. */
-static int	port_min = 40000;
-static int	port_max = 40007;
-
 /* A test may have to wait for a processor, in seconds. */
 #define LOAD 10.0
 
@@ -40,65 +38,68 @@ static int	port_max = 40007;
 #define SEGMENT 30000
 #define OTHER_SEGMENT 30001
 
+/* The ephemeral port range, and where ports are held from. */
+static int	port_min;
+static int	port_max;
+static int	first_held;
+
 static void
 enter_range(void)
 {
 	const char *missing = enter_netns();
+	Neighbour	segment = {.address = "127.0.0.1", .reuse_address = true, .listens = true};
 
 	if (missing != NULL)
 	{
 		puts(missing);
 		exit(77);
 	}
+	first_held = port_min;
 	set_port_range(port_min, port_max);
-}
-
-static void
-open_segment(int port)
-{
-	Neighbour	segment = {.address = "127.0.0.1", .reuse_address = true, .listens = true};
-
-	require(open_neighbour(&segment, port) >= 0, "segment: %s", strerror(errno));
+	require(open_neighbour(&segment, SEGMENT) >= 0, "segment: %s", strerror(errno));
+	require(open_neighbour(&segment, OTHER_SEGMENT) >= 0, "segment: %s", strerror(errno));
 }
 
 static const Neighbour listener = {.address = "::", .listens = true};
 static const Neighbour datagrams = {.address = "::", .datagrams = true};
 
-/* All ports from there on are held: there is none for anybody. */
+static const Neighbour *holder = &listener;
+static int	one_holder = -1;
+
 static void
-fill_range_from(const Neighbour *holder, int first)
+hold_by_udp(void)
 {
-	Ports		ports = ports_from_to(first, port_max);
+	holder = &datagrams;
+}
+
+static void
+hold_one(void)
+{
+	one_holder = open_neighbour(holder, port_min);
+	require(one_holder >= 0, "port %d: %s", port_min, strerror(errno));
+}
+
+/* But for the lowest, which hold_one() holds. */
+static void
+spare_one(void)
+{
+	first_held = port_min + 1;
+}
+
+/* There is no port for anybody. */
+static void
+hold_all(void)
+{
+	Ports		ports = ports_from_to(first_held, port_max);
 
 	hold_ports(holder, &ports);
 }
 
-/* The session on one of the ports ends. */
-static int	ending_session = -1;
-
-static void
-end_session(void)
-{
-	if (ending_session >= 0)
-		close(ending_session);
-	ending_session = -1;
-}
-
-/* All are held, but one becomes free while somebody waits. */
-static void
-fill_range_for_a_moment(const Neighbour *holder)
-{
-	fill_range_from(holder, port_min + 1);
-	ending_session = open_neighbour(holder, port_min);
-	require(ending_session >= 0, "port %d: %s", port_min, strerror(errno));
-	while_waiting = end_session;
-}
-
 /* The listeners of these ports are gone, but their TIME_WAITs keep them. */
 static void
-leave_time_waits_from(int first)
+leave_time_waits(void)
 {
-	for (int port = first; port <= port_max; port++)
+	for (int port = first_held; port <= port_max; port++)
 	{
 		int			server = open_neighbour(&listener, port);
 
@@ -108,6 +109,25 @@ leave_time_waits_from(int first)
 	}
 }
 
+/* All ports of the range have a connection, which shares its port. */
+static void
+connect_from_all_ports(void)
+{
+	Neighbour	client = {.address = "127.0.0.1", .reuse_address = true};
+
+	for (int port = port_min; port <= port_max; port++)
+		connect_to(open_neighbour(&client, port), "127.0.0.1", OTHER_SEGMENT);
+}
+
+/* That of hold_one(). */
+static void
+end_one(void)
+{
+	if (one_holder >= 0)
+		close(one_holder);
+	one_holder = -1;
+}
+
 /* Whoever asks again finds one. */
 static void
 add_a_port(void)
@@ -115,14 +135,12 @@ add_a_port(void)
 	set_port_range(port_min, port_max + 1);
 }
 
-/* Somebody cancels the query. */
 static void
 cancel_query(void)
 {
 	InterruptPending = QueryCancelPending = true;
 }
 
-/* Somebody terminates the backend. */
 static void
 terminate_backend(void)
 {
@@ -136,45 +154,69 @@ notify(void)
 	InterruptPending = true;
 }
 
-/* All ports of the range have a connection, which shares its port. */
+/* A background worker, the FTS prober, walreceiver. */
 static void
-connect_from_all_ports(void)
+serve_nobody(void)
 {
-	Neighbour	client = {.address = "127.0.0.1", .reuse_address = true};
+	MyProcPort = NULL;
+}
 
-	for (int port = port_min; port <= port_max; port++)
-		connect_to(open_neighbour(&client, port), "127.0.0.1", OTHER_SEGMENT);
+/* A backend that starts: no statement has begun, and it may recover others'. */
+static void
+start_backend(void)
+{
+	normal_processing = false;
+	statement_start = 0;
+	ClientAuthInProgress = true;
 }
 
 static void
-print_listener(int fd, int port)
+end_authentication(void)
 {
-	struct tcp_info info;
-	socklen_t	size = sizeof(info);
-
-	printf("bound to %s, the port it says: %s\n", local_address(fd), local_port(fd) == port ? "yes" : "no");
-	printf("non-blocking: %d\n", (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
-	if (socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1 &&
-		getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
-		printf("listens with backlog %u\n", info.tcpi_sacked);
+	ClientAuthInProgress = false;
 }
 
 /* setjmp() spares what is static. */
 static int	fd;
 static ListenerPort listener_port;
 
-static bool
+static void
 open_listener(void)
 {
 	fd = 77;
 	listener_port = 77;
-	if (setjmp(exception_stack) == 0)
+	if (setjmp(exception_stack) != 0)
+		printf("fd %d, port %d\n", fd, (int) listener_port);
+	else
 	{
 		InitMotionTCP(&fd, &listener_port);
-		return true;
+		printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
 	}
-	printf("fd %d, port %d\n", fd, (int) listener_port);
-	return false;
+}
+
+static void
+open_udp(void)
+{
+	int			family;
+
+	if (setjmp(exception_stack) != 0)
+		return;
+	InitMotionUDPIFC(&fd, &listener_port, &family);
+	printf("family %d, SO_REUSEADDR: %d\n", family, socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+}
+
+/* What is not the library's to change. */
+static void
+describe(void)
+{
+	struct tcp_info info;
+	socklen_t	size = sizeof(info);
+
+	printf("bound to %s, the port it says: %s\n", local_address(fd), local_port(fd) == listener_port ? "yes" : "no");
+	printf("non-blocking: %d\n", (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+	if (socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 1 &&
+		getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
+		printf("listens with backlog %u\n", info.tcpi_sacked);
 }
 
 static void
@@ -191,10 +233,10 @@ print_connection(const char *who, int sock)
 }
 
 static void
-connect_interconnect(int port)
+connect_interconnect(void)
 {
 	ChunkTransportState state = {.failed = 0};
-	MotionConn	conn = {.sockfd = -1, .listenerAddr = "127.0.0.1", .listenerPort = port};
+	MotionConn	conn = {.sockfd = -1, .listenerAddr = "127.0.0.1", .listenerPort = SEGMENT};
 
 	if (setjmp(exception_stack) != 0)
 		return;
@@ -204,12 +246,12 @@ connect_interconnect(int port)
 }
 
 static void
-connect_libpq(const char *who, bool (*connects) (PGconn *), int port)
+connect_by(const char *who, bool (*connects) (PGconn *))
 {
 	PGconn		conn = {.sock = -1};
 
 	conn.raddr.sin_family = AF_INET;
-	conn.raddr.sin_port = htons(port);
+	conn.raddr.sin_port = htons(SEGMENT);
 	conn.raddr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (connects(&conn))
 		print_connection(who, conn.sock);
@@ -218,61 +260,65 @@ connect_libpq(const char *who, bool (*connects) (PGconn *), int port)
 }
 
 static void
-connect_all(int port)
+connect_libpq(void)
 {
-	connect_interconnect(port);
-	connect_libpq("libpq", startConnection, port);
-	connect_libpq("PQcancel", cancelConnection, port);
+	connect_by("libpq", startConnection);
+}
+
+static void
+connect_to_cancel(void)
+{
+	connect_by("PQcancel", cancelConnection);
+}
+
+/* One segment after the other. */
+static void
+probe_segments(void)
+{
+	for (int i = 0; i < 32; i++)
+		connect_libpq();
 }
 
 static void *
 connect_in_thread(void *argument)
 {
-	connect_libpq("libpq", startConnection, SEGMENT);
+	connect_libpq();
 	return argument;
 }
 
 /* As the dispatchers of 4.3, 5 and HAWQ do it. */
 static void
-connect_in_threads(int count)
+wait_in_threads(void)
 {
 	pthread_t	threads[8];
+	double		started = seconds_of(CLOCK_MONOTONIC);
 
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < 8; i++)
 		require(pthread_create(&threads[i], NULL, connect_in_thread, NULL) == 0, "no thread");
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < 8; i++)
 		pthread_join(threads[i], NULL);
-}
-
-static void
-run_udp(void)
-{
-	int			family;
-
-	if (setjmp(exception_stack) != 0)
-		return;
-	InitMotionUDPIFC(&fd, &listener_port, &family);
-	print_listener(fd, listener_port);
-	printf("family %d, SO_REUSEADDR: %d\n", family, socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
+	started = seconds_of(CLOCK_MONOTONIC) - started;
+	require(started >= 1.9 && started <= 2.1 + LOAD, "%.2f s", started);
 }
 
 /*
- * Four bind() and two connect() of one statement, and the CPU time of the
+ * The next statement: four bind() and two connect(), and the CPU time of the
  * first two bind(), one of which waits.
  */
 static void
-wait_in_full_range(void)
+wait_in_statement(void)
 {
 	double		most_cpu = 0.08 + 8e-6 * (port_max - port_min);
 	double		started = seconds_of(CLOCK_MONOTONIC);
 	double		cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 
+	statement_start++;
 	microseconds_waited = 0;
 	open_listener();
 	cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 	open_listener();
-	connect_libpq("libpq", startConnection, SEGMENT);
-	connect_libpq("libpq", startConnection, SEGMENT);
+	connect_libpq();
+	connect_libpq();
 	started = seconds_of(CLOCK_MONOTONIC) - started;
 	printf("%.2f s, %.3f s of CPU\n", started, cpu);
 	require(started >= 1.9 && started <= 2.3 + LOAD, "%.2f s", started);
@@ -280,166 +326,69 @@ wait_in_full_range(void)
 	require(cpu <= most_cpu, "%.3f s of CPU", cpu);
 }
 
-/* One segment after the other, and none has a port, as in the FTS prober. */
 static void
-probe_segments(void)
+has_not_waited(void)
 {
-	for (int i = 0; i < 32; i++)
-		connect_libpq("probe", startConnection, SEGMENT);
 	require(microseconds_waited == 0, "waited %ld us", microseconds_waited);
 }
 
-static int
-run(const char *name)
+static void
+has_waited_long(void)
 {
-	if (strcmp(name, "udp") == 0)
-		run_udp();
-	else if (strncmp(name, "listener", 8) == 0)
-	{
-		if (strcmp(name, "listener-address") == 0)
-			interconnect_address = "127.0.0.1";
-		else if (strcmp(name, "listener-elsewhere") == 0)
-			interconnect_address = "192.0.2.1";
-		if (open_listener())
-			print_listener(fd, listener_port);
-	}
-	else if (strcmp(name, "connection") == 0)
-	{
-		enter_range();
-		if (open_listener())
-		{
-			printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
-			connect_all(listener_port);
-		}
-	}
-	else if (strcmp(name, "held") == 0)
-	{
-		enter_range();
-		open_segment(SEGMENT);
-		open_segment(OTHER_SEGMENT);
-		connect_from_all_ports();
-		connect_all(SEGMENT);
-		if (open_listener())
-			printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
-	}
-	else if (strncmp(name, "moment", 6) == 0)
-	{
-		enter_range();
-		open_segment(SEGMENT);
-		if (strcmp(name, "moment-udp") == 0)
-		{
-			fill_range_for_a_moment(&datagrams);
-			run_udp();
-		}
-		else
-		{
-			fill_range_for_a_moment(&listener);
-			if (strcmp(name, "moment-libpq") == 0)
-				connect_libpq("libpq", startConnection, SEGMENT);
-			else if (strcmp(name, "moment-cancel") == 0)
-				connect_libpq("PQcancel", cancelConnection, SEGMENT);
-			else if (open_listener())
-				printf("listener, SO_REUSEADDR: %d\n", socket_option(fd, SOL_SOCKET, SO_REUSEADDR));
-		}
-		printf("waited %ld ms\n", microseconds_waited / 1000);
-	}
-	else if (strncmp(name, "time-wait", 9) == 0)
-	{
-		bool		is_only = strcmp(name, "time-wait-only") == 0;
-
-		enter_range();
-		leave_time_waits_from(is_only ? port_min : port_min + 1);
-		require(is_only || open_neighbour(&listener, port_min) >= 0, "port %d: %s", port_min, strerror(errno));
-		while_waiting = add_a_port;
-		if (open_listener())
-			puts("found a port");
-		require(!is_only || microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
-		printf("waited %ld ms\n", microseconds_waited / 1000);
-	}
-	else if (strncmp(name, "full", 4) == 0)
-	{
-		enter_range();
-		open_segment(SEGMENT);
-		fill_range_from(strcmp(name, "full-udp") == 0 ? &datagrams : &listener, port_min);
-		if (strcmp(name, "full-listener") == 0)
-			open_listener();
-		else if (strcmp(name, "full-udp") == 0)
-			run_udp();
-		else if (strcmp(name, "full-interconnect") == 0)
-			connect_interconnect(SEGMENT);
-		else if (strcmp(name, "full-libpq") == 0)
-			connect_libpq("libpq", startConnection, SEGMENT);
-		else if (strcmp(name, "full-cancel") == 0)
-			connect_libpq("PQcancel", cancelConnection, SEGMENT);
-		else if (strcmp(name, "full-statement") == 0)
-		{
-			wait_in_full_range();
-			statement_start++;
-			wait_in_full_range();
-		}
-		else if (strcmp(name, "full-threads") == 0)
-		{
-			double		started = seconds_of(CLOCK_MONOTONIC);
-
-			connect_in_threads(8);
-			started = seconds_of(CLOCK_MONOTONIC) - started;
-			require(started >= 1.9 && started <= 2.1 + LOAD, "%.2f s", started);
-		}
-		else if (strcmp(name, "full-prober") == 0)
-		{
-			/* A background worker, walreceiver, and recovery in one. */
-			MyProcPort = NULL;
-			probe_segments();
-		}
-		else if (strcmp(name, "full-starting") == 0)
-		{
-			normal_processing = false;
-			statement_start = 0;
-			probe_segments();
-			ClientAuthInProgress = true;
-			open_listener();
-			require(microseconds_waited == 0, "waited %ld us", microseconds_waited);
-			ClientAuthInProgress = false;
-			open_listener();
-			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
-		}
-		else if (strcmp(name, "full-notified") == 0)
-		{
-			while_waiting = notify;
-			while_logging = cancel_query;
-			connect_libpq("libpq", startConnection, SEGMENT);
-			require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
-			printf("interrupts held off: %d\n", InterruptHoldoffCount);
-		}
-		else if (strncmp(name, "full-cancelled", 14) == 0)
-		{
-			while_waiting = cancel_query;
-			if (strcmp(name, "full-cancelled-libpq") == 0)
-				connect_libpq("libpq", startConnection, SEGMENT);
-			else if (strcmp(name, "full-cancelled-interconnect") == 0)
-				connect_interconnect(SEGMENT);
-			else
-			{
-				while_waiting = terminate_backend;
-				open_listener();
-			}
-			printf("waited %ld ms\n", microseconds_waited / 1000);
-		}
-		else
-			return 2;
-	}
-	else
-		return 2;
-	return 0;
+	require(microseconds_waited > 1000000, "waited %ld us", microseconds_waited);
 }
+
+static void
+print_wait(void)
+{
+	printf("waited %ld ms, interrupts held off: %d\n", microseconds_waited / 1000, InterruptHoldoffCount);
+}
+
+static const struct
+{
+	const char *word;
+	void		(*act) (void);
+}			words[] = {
+	{"by-udp", hold_by_udp}, {"but-one", spare_one}, {"hold-one", hold_one}, {"hold-all", hold_all},
+	{"time-waits", leave_time_waits}, {"shared", connect_from_all_ports},
+	{"end-one", end_one}, {"grow", add_a_port},
+	{"cancel", cancel_query}, {"terminate", terminate_backend}, {"notify", notify},
+	{"background", serve_nobody}, {"starting", start_backend}, {"authenticated", end_authentication},
+	{"listener", open_listener}, {"udp", open_udp}, {"describe", describe},
+	{"interconnect", connect_interconnect}, {"libpq", connect_libpq}, {"PQcancel", connect_to_cancel},
+	{"probes", probe_segments}, {"threads", wait_in_threads}, {"statement", wait_in_statement},
+	{"no-wait", has_not_waited}, {"long-wait", has_waited_long}, {"waited", print_wait},
+};
 
 int
 main(int argc, char **argv)
 {
-	if (argc == 4)
+	/* A wait that does not end is a failure, too. */
+	alarm(60);
+	for (int i = 1; i < argc; i++)
 	{
-		port_min = atoi(argv[2]);
-		port_max = atoi(argv[3]);
+		const char *word = argv[i] + strspn(argv[i], "+@");
+		size_t		n = 0;
+
+		if (sscanf(word, "%d-%d", &port_min, &port_max) == 2)
+		{
+			enter_range();
+			continue;
+		}
+		if (strncmp(word, "address=", 8) == 0)
+		{
+			interconnect_address = argv[i] + 8;
+			continue;
+		}
+		while (n < lengthof(words) && strcmp(words[n].word, word) != 0)
+			n++;
+		require(n < lengthof(words), "%s: no such word", word);
+		if (*argv[i] == '+')
+			while_waiting = words[n].act;
+		else if (*argv[i] == '@')
+			while_logging = words[n].act;
+		else
+			words[n].act();
 	}
-	return argc == 2 || argc == 4 ? run(argv[1]) : 2;
+	return 0;
 }

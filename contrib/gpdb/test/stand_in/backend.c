@@ -9,15 +9,13 @@
 #include <stdarg.h>
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "backend.h"
 #include "cdb/cdbvars.h"
-#include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
 
-static struct Port client;
-
-struct Port *MyProcPort = &client;
+struct Port *MyProcPort = (struct Port *) &MyProcPort;
 char	   *interconnect_address = NULL;
 volatile bool InterruptPending = false;
 volatile bool QueryCancelPending = false;

@@ -7,8 +7,6 @@
 
 #include <setjmp.h>
 
-#include "access/xact.h"
-
 /* Where ereport(ERROR) jumps to, and an interrupt that is not held off. */
 extern jmp_buf exception_stack;
 

@@ -18,6 +18,7 @@
 typedef uint16_t uint16;
 typedef int32_t int32;
 typedef int64_t int64;
+typedef int64 TimestampTz;
 
 #define INT64CONST(x) (x##L)
 #define Min(x, y) ((x) < (y) ? (x) : (y))

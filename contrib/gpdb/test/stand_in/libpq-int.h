@@ -1,7 +1,3 @@
-/* libpq-int.h, for the tests. */
-#ifndef LIBPQ_INT_H
-#define LIBPQ_INT_H
-
 typedef struct pg_conn
 {
 	int			sock;
@@ -11,5 +7,3 @@ typedef struct pg_conn
 
 extern bool startConnection(PGconn *conn);
 extern bool cancelConnection(PGconn *conn);
-
-#endif							/* LIBPQ_INT_H */

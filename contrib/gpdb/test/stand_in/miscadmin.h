@@ -1,7 +1,3 @@
-/* miscadmin.h, for the tests. */
-#ifndef MISCADMIN_H
-#define MISCADMIN_H
-
 extern struct Port *MyProcPort;
 
 extern volatile bool InterruptPending;
@@ -18,7 +14,4 @@ extern volatile int InterruptHoldoffCount;
 	} while (0)
 
 extern void ProcessInterrupts(void);
-
 extern bool IsNormalProcessingMode(void);
-
-#endif							/* MISCADMIN_H */

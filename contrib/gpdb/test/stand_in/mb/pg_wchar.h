@@ -1,1 +1,1 @@
-/* mb/pg_wchar.h, for the tests. */
+/* Nothing of it is needed. */
