@@ -4,7 +4,7 @@
 # make check-programs	tries the library under programs that other people wrote
 # make check-kernels KERNELS="vmlinuz..."	the kernel's rules and the tests of the library on other kernels (ARCH: processors)
 # make bench      measures the library against what it replaces (QUICK=1: under a minute)
-# make draw       draws the pictures from the figures that are there
+# make draw       draws the picture from the figures that are there
 # make install    libraries, header, pkg-config file, programs and man pages (PREFIX, DESTDIR); make uninstall removes them
 # make deb, make rpm	packages, in target/packages
 # make header     writes include/ic_listener.h from src/; make check-header says whether that would change it

@@ -3,8 +3,8 @@
 use std::env;
 use std::path::Path;
 
-const SOURCES: [&str; 2] = ["src/native/contenders.c", "src/native/greenplum.c"];
-const HEADERS: [&str; 2] = ["src/native/greenplum.h", "../include/ic_listener.h"];
+const SOURCE: &str = "src/native/contenders.c";
+const HEADER: &str = "../include/ic_listener.h";
 
 /// The one that `make` builds.
 const STATIC_LIB: &str = "../target/lib/libic_listener.a";
@@ -13,12 +13,12 @@ fn main() {
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let static_lib = Path::new(&here).join(STATIC_LIB);
     assert!(static_lib.exists(), "{} is not there; `make` at the top builds it", static_lib.display());
-    for input in SOURCES.iter().chain(&HEADERS).chain([&STATIC_LIB]) {
+    for input in [SOURCE, HEADER, STATIC_LIB] {
         println!("cargo::rerun-if-changed={input}");
     }
     // Optimized whatever cargo's profile is: it is the C that a release of Greenplum runs.
     cc::Build::new()
-        .files(SOURCES)
+        .file(SOURCE)
         .include("../include")
         .std("gnu11")
         .opt_level(2)

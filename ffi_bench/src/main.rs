@@ -1,8 +1,8 @@
 //! Measures ic_listener against what it replaces, through the C ABI of its static library.
 //!
-//! `run` measures, shows tables, judges the targets, and writes results.json and pictures into the directory; `quick`
+//! `run` measures, shows tables, judges the targets, and writes results.json and a picture into the directory; `quick`
 //! does so in a minute. Both compare with the results of an earlier version in another directory. `only` measures some
-//! groups of cases and writes nothing. `draw` measures nothing: it draws the pictures from the results that are there,
+//! groups of cases and writes nothing. `draw` measures nothing: it draws the picture from the results that are there,
 //! and puts the tables into the files, between marks (`tables.rs`).
 
 mod cases;

@@ -6,15 +6,22 @@
  * and errno.  The address is NULL for the wildcard, or 127.0.0.1.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "greenplum.h"
 #include "ic_listener.h"
 
 #define BACKLOG 128
+
+/* How often the proposed fix starts again when listen() lost its port. */
+#define LISTEN_TRIES 10
+
+/* greenplum_socket(): another socket listened first on the port. */
+#define LISTEN_LOST (-2)
 
 /* A free port outside the range, and the one to connect to (cases.rs). */
 #define FLOOR_PORT 22000
@@ -39,6 +46,115 @@ bench_start_as_a_postmaster(void)
 		freeaddrinfo(addresses);
 	if (getaddrinfo("localhost", NULL, &hints, &addresses) == 0)
 		freeaddrinfo(addresses);
+}
+
+/* Leaves errno as it is. */
+static int
+close_and_fail(int sock)
+{
+	int			saved = errno;
+
+	close(sock);
+	errno = saved;
+	return -1;
+}
+
+/* sin6_port has the same place. */
+static int
+bound_port(int sock, int *port)
+{
+	struct sockaddr_storage bound;
+	socklen_t	size = sizeof(bound);
+
+	if (getsockname(sock, (struct sockaddr *) &bound, &size) < 0)
+		return -1;
+	*port = ntohs(((struct sockaddr_in *) &bound)->sin_port);
+	return 0;
+}
+
+/* A socket of the first family that can be bound, IPv6 before IPv4. */
+static int
+bind_first(const struct addrinfo *candidates, bool reuse)
+{
+	static const int families[] = {AF_INET6, AF_INET};
+	int			on = 1;
+
+	for (int i = 0; i < 2; i++)
+	{
+		for (const struct addrinfo *one = candidates; one; one = one->ai_next)
+		{
+			int			sock;
+
+			if (one->ai_family != families[i])
+				continue;
+			sock = socket(one->ai_family, one->ai_socktype, one->ai_protocol);
+			if (sock < 0)
+				continue;
+			if (reuse &&
+				setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+				return close_and_fail(sock);
+			if (bind(sock, one->ai_addr, one->ai_addrlen) == 0)
+				return sock;
+			close_and_fail(sock);
+		}
+	}
+	return -1;
+}
+
+/*
+ * The steps of Greenplum's setupTCPListeningSocket() and
+ * setupUDPListeningSocket(), as Greenplum 6 and 7 have them: their
+ * pg_set_noblock() asks for the flags before it sets O_NONBLOCK.  (That of 4.3,
+ * 5 and HAWQ does not.)
+ */
+static int
+greenplum_socket(const char *address, int type, bool reuse, int *port, int *fd)
+{
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,.ai_socktype = type,
+	.ai_flags = address ? AI_NUMERICHOST : AI_PASSIVE};
+	struct addrinfo *candidates;
+	int			sock;
+	int			flags;
+	int			saved;
+
+	if (getaddrinfo(address, "0", &hints, &candidates) != 0)
+	{
+		errno = EADDRNOTAVAIL;
+		return -1;
+	}
+	sock = bind_first(candidates, reuse);
+	saved = errno;
+	freeaddrinfo(candidates);
+	errno = saved;
+	if (sock < 0)
+		return -1;
+	flags = fcntl(sock, F_GETFL);
+	if (flags < 0 || fcntl(sock, F_SETFL, flags | O_NONBLOCK) < 0)
+		return close_and_fail(sock);
+	if (type == SOCK_STREAM && listen(sock, BACKLOG) < 0)
+	{
+		close_and_fail(sock);
+		return errno == EADDRINUSE ? LISTEN_LOST : -1;
+	}
+	if (bound_port(sock, port) < 0)
+		return close_and_fail(sock);
+	*fd = sock;
+	return 0;
+}
+
+/*
+ * SO_REUSEADDR before bind() to port 0, as gpdb pull request 8884 proposed, and
+ * once more from the start when another socket listened first, as its review
+ * asked for.
+ */
+static int
+so_reuseaddr_listener(int *port, int *fd)
+{
+	int			outcome = LISTEN_LOST;
+
+	for (int i = 0; i < LISTEN_TRIES && outcome == LISTEN_LOST; i++)
+		outcome = greenplum_socket(NULL, SOCK_STREAM, true, port, fd);
+	return outcome;
 }
 
 /* A non-blocking socket; that of the wildcard is IPv6, and takes IPv4, too. */
@@ -169,12 +285,9 @@ ic_connect_report(int sock, const struct sockaddr *address, socklen_t size)
 		return call; \
 	}
 
-/* Nobody asks for the step that failed. */
-#define STEP (&(const char *) {NULL})
-
-CONTENDER(stock, greenplum_socket(address, SOCK_STREAM, port, fd, STEP))
-CONTENDER(stock_udp, greenplum_socket(address, SOCK_DGRAM, port, fd, STEP))
-CONTENDER(so_reuseaddr, so_reuseaddr_listener(port, fd, STEP))
+CONTENDER(stock, greenplum_socket(address, SOCK_STREAM, false, port, fd))
+CONTENDER(stock_udp, greenplum_socket(address, SOCK_DGRAM, false, port, fd))
+CONTENDER(so_reuseaddr, so_reuseaddr_listener(port, fd))
 CONTENDER(bind_0, fewest_calls(address, SOCK_STREAM, 0, port, fd))
 CONTENDER(bind_each, bind_each(address, port, fd))
 CONTENDER(floor, fewest_calls(address, SOCK_STREAM, FLOOR_PORT, port, fd))
