@@ -4,9 +4,9 @@
  *		programs that are not rebuilt: libic_listener_preload.so, for
  *		LD_PRELOAD.
  *
- * TCP sockets that want a port go to ic_listener_bind(), ic_listener_listen(),
- * ic_listener_connect() and ic_listener_getsockname().  Everything else goes
- * unchanged to the next library that has the function, usually libc.
+ * They are ic_listener_bind(), ic_listener_listen(), ic_listener_connect() and
+ * ic_listener_getsockname(), which pass on to the next library that has the
+ * function, usually libc, whatever is not a TCP socket that wants a port.
  *
  * Only the constructor allocates or reads the environment.  Nothing here waits
  * for a lock.
@@ -315,8 +315,9 @@ help(const Call *call, int errno_before)
 }
 
 /*
- * Not for a socket that is confined to a window already, as libic_listener
- * does in a program that has it.
+ * The library would read an address that the kernel may refuse to read.  Not for
+ * a socket that is confined to a window already, as libic_listener does in a
+ * program that has it.
  */
 int
 our_bind(int fd, const sockaddr *address, socklen_t length)
@@ -334,14 +335,7 @@ our_bind(int fd, const sockaddr *address, socklen_t length)
 int
 our_listen(int fd, int backlog)
 {
-	int			errno_before = errno;
-
-	if (!is_tcp(fd))
-	{
-		errno = errno_before;
-		return ic_next_listen(fd, backlog);
-	}
-	return help(&(Call) {call_listen, fd, NULL, backlog}, errno_before);
+	return help(&(Call) {call_listen, fd, NULL, backlog}, errno);
 }
 
 /*
@@ -372,15 +366,11 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 {
 	int			errno_before = errno;
 	int			on = 1;
-	int			flags;
+	int			flags = fcntl(fd, F_GETFL);
+	bool		helps;
 	int			returned;
 
-	if (!is_tcp(fd) || (flags = fcntl(fd, F_GETFL)) < 0)
-	{
-		errno = errno_before;
-		return ic_next_connect(fd, address, length);
-	}
-	if (flags & O_NONBLOCK)
+	if (flags >= 0 && (flags & O_NONBLOCK))
 	{
 		/* It is a cancellation point also where it does not wait. */
 		if (pthread_testcancel != NULL)
@@ -388,11 +378,15 @@ our_connect(int fd, const sockaddr *address, socklen_t length)
 		return help(&(Call) {ic_listener_connect, fd, address, length},
 					errno_before);
 	}
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	end_listening(fd);
+	helps = is_tcp(fd);
+	if (helps)
+	{
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		end_listening(fd);
+	}
 	errno = errno_before;
 	returned = ic_next_connect(fd, address, length);
-	if (returned == 0 || errno != EADDRNOTAVAIL)
+	if (returned == 0 || errno != EADDRNOTAVAIL || !helps)
 		return returned;
 	returned = help(&(Call) {ic_listener_begin_connect, fd, address, length},
 					errno_before);
@@ -413,11 +407,6 @@ our_getsockname(int fd, sockaddr *address, socklen_t *length)
 	int			cancel_state;
 	int			returned;
 
-	if (option(fd, IPPROTO_IP, IP_RETOPTS) == 0)
-	{
-		errno = errno_before;
-		return ic_next_getsockname(fd, address, length);
-	}
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	returned = ic_listener_getsockname(fd, address, length);
 	if (returned == 0)
