@@ -57,9 +57,9 @@ mod sys;
 mod text;
 
 pub use attempts::{Attempts, PortOrigin};
-pub use census::{Census, CensusSource, Holders};
 #[doc(hidden)]
-pub use census::{Connection, for_each_connection};
+pub use census::SeenSocket;
+pub use census::{Census, CensusSource, Holders};
 pub use drop_in::{Outcome, bind, connect, listen, local_addr};
 pub use error::{Error, Step};
 pub use options::{DEFAULT_BACKLOG, Opened, Options, setup_listener};

@@ -155,18 +155,14 @@ pub(crate) fn take(transport: Transport, address: Option<SocketAddr>, ports: &Po
     Ok(Census { range, ports: ports.usable(), reserved: ports.reserved(), holders, source, complete, elapsed })
 }
 
-/// Every TCP socket of this network namespace that is connected, or was: for `ic_ports`.
-///
-/// # Errors
-///
-/// As [`crate::Options::census`].
-#[doc(hidden)]
-pub fn for_each_connection(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
+/// Every TCP socket of this network namespace that is in the way of the address; None is the wildcard.
+pub(crate) fn for_each_socket(address: Option<SocketAddr>, each: &mut dyn FnMut(SeenSocket)) -> io::Result<()> {
     let mut buffer = Pages::new(BUFFER)?;
     let filter = Filter::LocalPorts(0..=u16::MAX);
     let mut show = |entry: &Entry| {
-        if entry.remote.port() != 0 {
-            each(Connection { local: entry.local, remote: entry.remote, state: entry.state });
+        if in_the_way(address, entry) {
+            let Entry { local, remote, state, inode, .. } = *entry;
+            each(SeenSocket { local, remote, state, inode });
         }
         true
     };
@@ -174,14 +170,16 @@ pub fn for_each_connection(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
         .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut show))
 }
 
-/// A connection, with its state as in net/tcp_states.h of the kernel.
+/// A socket, with its state as in net/tcp_states.h of the kernel; the remote port is 0 unless it is connected, or was.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Connection {
+pub struct SeenSocket {
     pub local: SocketAddr,
     pub remote: SocketAddr,
     pub state: u8,
+    /// As /proc/PID/fd shows it; 0 when no process has it.
+    pub inode: u32,
 }
 
 /// A socket as its source shows it.
@@ -198,6 +196,8 @@ pub(crate) struct Entry {
     pub(crate) state: u8,
     /// Until its timer runs out; in TIME_WAIT, until the port is given back.
     pub(crate) milliseconds_left: u32,
+    /// As /proc/PID/fd shows it, or 0.
+    pub(crate) inode: u32,
 }
 
 /// The state of a connection that has ended (net/tcp_states.h).
@@ -370,7 +370,7 @@ mod tests {
     fn entry(port: u16, state: u8) -> Entry {
         let local = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
         let remote = "0.0.0.0:0".parse().unwrap();
-        Entry { local, remote, interface: 0, only_v6: false, state, milliseconds_left: 0 }
+        Entry { local, remote, interface: 0, only_v6: false, state, milliseconds_left: 0, inode: 0 }
     }
 
     fn counted(sockets: &[Entry]) -> Holders {

@@ -287,6 +287,7 @@ fn parse(body: &[u8]) -> Option<Entry> {
         only_v6: attribute(attributes, INET_DIAG_SKV6ONLY).is_some_and(|value| value.first() == Some(&1)),
         state: message[1],
         milliseconds_left: u32_at(message, 52),
+        inode: u32_at(message, 68),
     })
 }
 

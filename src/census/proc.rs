@@ -73,6 +73,8 @@ fn parse(line: &[u8]) -> Option<Entry> {
         state: u8::try_from(state).ok()?,
         // USER_HZ, which is 100 on every machine Rust's std is made for.
         milliseconds_left: hexadecimal(clock_ticks)?.saturating_mul(10),
+        // After retrnsmt, uid and timeout.
+        inode: words.nth(3).and_then(|word| std::str::from_utf8(word).ok()?.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -115,12 +117,12 @@ mod tests {
             b"   6: 0100007F:9C46 0100007F:9C40 06 00000000:00000000 03:00001764 00000000     0        0 0 3 0000";
         let entry = parse(line).unwrap();
         assert_eq!((entry.local, entry.remote.port()), ("127.0.0.1:40006".parse().unwrap(), 40_000));
-        assert_eq!((entry.state, entry.milliseconds_left), (6, 59_880));
+        assert_eq!((entry.state, entry.milliseconds_left, entry.inode), (6, 59_880, 0));
         let line = b"   0: B80D0120000000000000000001000000:9C41 00000000000000000000000000000000:0000 0A \
             00000000:00000000 00:00000000 00000000     0        0 894623 1 0000000000000000 100 0 0 10 0";
         let entry = parse(line).unwrap();
         assert_eq!(entry.local, "[2001:db8::1]:40001".parse().unwrap());
-        assert_eq!((entry.state, entry.milliseconds_left), (10, 0));
+        assert_eq!((entry.state, entry.milliseconds_left, entry.inode), (10, 0, 894_623));
     }
 
     /// Gives so many bytes at a time, and is interrupted once.

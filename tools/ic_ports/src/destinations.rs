@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use ic_listener::Connection;
+use ic_listener::{Options, SeenSocket};
 use serde::Serialize;
 
 /// How many are listed; the others are counted.
@@ -51,15 +51,15 @@ impl Connections {
     }
 }
 
-/// The destinations of connections from the ports, which are sorted, and from the address or all of this host; or why they
-/// cannot be seen.
-pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> {
+/// The destinations of connections from the ports, which are sorted.
+pub fn from(sockets: &[SeenSocket], ports: &[u16]) -> Destinations {
     let mut by_destination: HashMap<(IpAddr, u16), Connections> = HashMap::new();
-    ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
-        if ports.binary_search(&local.port()).is_ok() && is_in_the_way(address, local.ip(), true) {
-            by_destination.entry((remote.ip().to_canonical(), remote.port())).or_default().add(state);
+    for socket in sockets.iter().filter(|socket| socket.remote.port() != 0) {
+        if ports.binary_search(&socket.local.port()).is_ok() {
+            let destination = (socket.remote.ip().to_canonical(), socket.remote.port());
+            by_destination.entry(destination).or_default().add(socket.state);
         }
-    })?;
+    }
     let mut most: Vec<Destination> = by_destination
         .into_iter()
         .map(|((address, port), connections)| Destination { address, port, connections })
@@ -67,14 +67,14 @@ pub fn from(ports: &[u16], address: Option<IpAddr>) -> io::Result<Destinations> 
     most.sort_by_key(|destination| (Reverse(destination.connections.all()), destination.address, destination.port));
     let more = most.len().saturating_sub(LISTED);
     most.truncate(LISTED);
-    Ok(Destinations { most, more })
+    Destinations { most, more }
 }
 
 /// The connections from the ports to one destination, or why they cannot be seen.
 pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::Result<Connections> {
     let mut connections = Connections::default();
     let wanted = (target.ip().to_canonical(), target.port());
-    ic_listener::for_each_connection(&mut |Connection { local, remote, state, .. }| {
+    Options::new().for_each_socket(&mut |SeenSocket { local, remote, state, .. }| {
         if (remote.ip().to_canonical(), remote.port()) == wanted
             && local.ip().to_canonical() == source.to_canonical()
             && ports.binary_search(&local.port()).is_ok()
@@ -83,47 +83,4 @@ pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::
         }
     })?;
     Ok(connections)
-}
-
-/// Whether a socket of that local address keeps others from the wanted one; None is all of this host.
-///
-/// A socket of the IPv6 wildcard counts for IPv4, too: /proc does not show whether it has IPV6_V6ONLY. So does, for
-/// IPv4's wildcard, an IPv6 connection: its socket may have been bound to the IPv6 wildcard.
-pub fn is_in_the_way(wanted: Option<IpAddr>, local: IpAddr, is_connected: bool) -> bool {
-    let Some(wanted) = wanted else { return true };
-    if is_connected && wanted == Ipv4Addr::UNSPECIFIED {
-        return true;
-    }
-    let (wanted, local) = (wanted.to_canonical(), local.to_canonical());
-    let takes = |one: IpAddr, other: IpAddr| one == other || one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
-    takes(wanted, local) || takes(local, wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_keeps_others_from_the_address_is_in_the_way() {
-        for (wanted, local, expected) in [
-            ("127.0.0.1", "127.0.0.1", true),
-            ("127.0.0.1", "::ffff:127.0.0.1", true),
-            ("127.0.0.1", "127.0.0.2", false),
-            ("127.0.0.1", "0.0.0.0", true),
-            ("127.0.0.1", "::", true),
-            ("127.0.0.1", "::1", false),
-            ("::1", "::", true),
-            ("::1", "0.0.0.0", false),
-            ("0.0.0.0", "127.0.0.2", true),
-            ("0.0.0.0", "::1", false),
-            ("::", "127.0.0.1", true),
-            ("::", "::1", true),
-        ] {
-            let address = |text: &str| text.parse().unwrap();
-            assert_eq!(is_in_the_way(Some(address(wanted)), address(local), false), expected, "{local} for {wanted}");
-            let is_connected = is_in_the_way(Some(address(wanted)), address(local), true);
-            assert_eq!(is_connected, expected || wanted == "0.0.0.0", "a connection of {local} for {wanted}");
-        }
-        assert!(is_in_the_way(None, "127.0.0.1".parse().unwrap(), false));
-    }
 }

@@ -51,7 +51,7 @@ pub fn text(survey: &Survey) -> String {
             line(&format!("{not_seen:10}  others that cannot be seen: another user's, or a container's"));
         }
     }
-    if let Ok(Destinations { most, more }) = &survey.destinations {
+    if let Some(Destinations { most, more }) = &survey.destinations {
         for (index, destination) in most.iter().enumerate() {
             if index == 0 {
                 line("\n connected   TIME_WAIT  to");
@@ -220,7 +220,7 @@ pub fn json(survey: &Survey) -> String {
         }),
         holders_error: survey.census.as_ref().err().map(String::as_str),
         processes: &survey.processes,
-        destinations: survey.destinations.as_ref().ok(),
+        destinations: survey.destinations.as_ref(),
         listener: &survey.listener,
         connection: survey.connection.as_ref(),
     };

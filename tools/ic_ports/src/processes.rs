@@ -1,13 +1,11 @@
 //! Which processes hold ports, as far as /proc shows it: an ordinary user sees his own.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::fs;
+use std::path::Path;
 
-use procfs::net::{TcpNetEntry, TcpState};
-use procfs::process::{FDTarget, all_processes};
+use ic_listener::SeenSocket;
 use serde::Serialize;
-
-use crate::destinations::is_in_the_way;
 
 /// Processes by how many ports they hold, the greatest holder first.
 #[derive(Serialize, Default)]
@@ -19,52 +17,50 @@ pub struct Processes {
 
 #[derive(Serialize)]
 pub struct Process {
-    pub pid: i32,
+    pub pid: u32,
     pub name: String,
     pub ports: usize,
 }
 
-/// The sockets of /proc/net/tcp and tcp6: not those that are only bound.
-pub fn sockets() -> Vec<TcpNetEntry> {
-    [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flat_map(Result::unwrap_or_default).collect()
-}
+/// In net/tcp_states.h.
+const LISTEN: u8 = 10;
 
 /// The ports that are listened on.
-pub fn listening(sockets: &[TcpNetEntry]) -> HashSet<u16> {
-    let listeners = sockets.iter().filter(|socket| socket.state == TcpState::Listen);
-    listeners.map(|socket| socket.local_address.port()).collect()
+pub fn listening(sockets: &[SeenSocket]) -> HashSet<u16> {
+    sockets.iter().filter(|socket| socket.state == LISTEN).map(|socket| socket.local.port()).collect()
 }
 
-/// Who holds the ports, which are sorted, of the address or of all this host. TIME_WAIT belongs to no process.
-pub fn holding(sockets: &[TcpNetEntry], ports: &[u16], address: Option<IpAddr>) -> Processes {
-    let sockets: HashMap<u64, u16> = sockets
+/// Who holds the ports, which are sorted. TIME_WAIT belongs to no process.
+pub fn holding(sockets: &[SeenSocket], ports: &[u16]) -> Processes {
+    let sockets: HashMap<u32, u16> = sockets
         .iter()
-        .filter(|socket| {
-            let (local, is_connected) = (socket.local_address, socket.remote_address.port() != 0);
-            let is_one_of_them = socket.inode != 0 && ports.binary_search(&local.port()).is_ok();
-            is_one_of_them && is_in_the_way(address, local.ip(), is_connected)
-        })
-        .map(|socket| (socket.inode, socket.local_address.port()))
+        .filter(|socket| socket.inode != 0 && ports.binary_search(&socket.local.port()).is_ok())
+        .map(|socket| (socket.inode, socket.local.port()))
         .collect();
     let mut seen = HashSet::new();
-    let mut holding: Vec<Process> = all_processes()
+    let mut holding: Vec<Process> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
-        .filter_map(|process| {
-            let process = process.ok()?;
-            let inodes = process.fd().ok()?.filter_map(|fd| match fd.ok()?.target {
-                FDTarget::Socket(inode) => Some(inode),
-                _ => None,
-            });
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let files = fs::read_dir(entry.path().join("fd")).ok()?;
+            let inodes = files.filter_map(|file| socket_inode(&file.ok()?.path()));
             let held: HashSet<u16> = inodes.filter_map(|inode| sockets.get(&inode).copied()).collect();
             seen.extend(&held);
-            let name = || process.stat().map_or_else(|_| "?".to_owned(), |stat| printable(&stat.comm));
-            (!held.is_empty()).then(|| Process { pid: process.pid, name: name(), ports: held.len() })
+            let name = || fs::read(entry.path().join("comm")).unwrap_or(b"?".to_vec());
+            let name = || printable(String::from_utf8_lossy(&name()).trim_end());
+            (!held.is_empty()).then(|| Process { pid, name: name(), ports: held.len() })
         })
         .collect();
     holding.sort_by_key(|process| (std::cmp::Reverse(process.ports), process.pid));
     let all: HashSet<u16> = sockets.into_values().collect();
     Processes { holding, not_seen: all.difference(&seen).count() }
+}
+
+/// `socket:[4711]`.
+fn socket_inode(file: &Path) -> Option<u32> {
+    fs::read_link(file).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// A process chooses its name, which may have a terminal's control characters in it.

@@ -1,7 +1,6 @@
 //! All that is found out, in one struct for each question.
 
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -20,7 +19,8 @@ pub struct Survey {
     /// Who holds the ports, or why that cannot be seen.
     pub census: Result<Census, String>,
     pub processes: Processes,
-    pub destinations: io::Result<Destinations>,
+    /// None where sockets cannot be seen.
+    pub destinations: Option<Destinations>,
     pub listener: Listener,
     /// None where ports were named: connect() uses the host's range, and no other.
     pub connection: Option<Connection>,
@@ -43,15 +43,16 @@ impl Survey {
         // The census first: it would count the sockets that ask.
         let census = options.census().map_err(|error| error.to_string());
         let usable = usable(&census, named);
-        let sockets = processes::sockets();
+        let mut sockets = Vec::new();
+        let seen = options.for_each_socket(&mut |socket| sockets.push(socket));
         // The connections of a listener came from elsewhere.
         let listening = processes::listening(&sockets);
         let connecting: Vec<u16> = usable.iter().copied().filter(|port| !listening.contains(port)).collect();
         Ok(Self {
             address: address.map(str::to_owned),
             named,
-            processes: processes::holding(&sockets, &usable, ip),
-            destinations: destinations::from(&connecting, ip),
+            processes: processes::holding(&sockets, &usable),
+            destinations: seen.ok().map(|()| destinations::from(&sockets, &connecting)),
             listener: trial::for_a_listener(&options, &usable)?,
             connection: if named { None } else { Some(trial::for_a_connection(ip)) },
             census,
