@@ -17,7 +17,6 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -106,13 +105,6 @@ fails(Function function, Need need)
 	if (!stage.active)
 		return false;
 	count = ++stage.counts[function];
-
-	/* An errno that no test expects stops an endless loop. */
-	if (count > 20000)
-	{
-		errno = EDEADLK;
-		return true;
-	}
 	if (function != stage.function || stage.occurrence == 0 ||
 		(stage.for_ever ? count < stage.occurrence : count != stage.occurrence))
 		return false;
@@ -278,7 +270,7 @@ connected(void)
 
 typedef enum Action
 {
-	SETUP, OPEN_TCP, OPEN_NAMED_TCP, OPEN_UDP, OPEN_NAMED_UDP,	/* make a socket */
+	OPEN_TCP, OPEN_NAMED_TCP, OPEN_UDP, OPEN_NAMED_UDP,	/* make a socket */
 	CENSUS,
 	A_CONNECT, A_BIND, A_LISTEN, BIND_LISTEN, BIND_CONNECT	/* take one */
 } Action;
@@ -293,11 +285,10 @@ typedef struct Scenario
 } Scenario;
 
 static const Scenario scenarios[] = {
-	{"setup_listener, quiet", quiet, SETUP, NULL, 0},
-	{"setup_listener, TIME_WAIT", in_time_wait, SETUP, NULL, 0},
-	{"setup_listener, held", held, SETUP, NULL, EADDRINUSE},
-	{"open_tcp, quiet", quiet, OPEN_TCP, "127.0.0.1", 0},
+	{"open_tcp, quiet", quiet, OPEN_TCP, NULL, 0},
+	{"open_tcp, TIME_WAIT", in_time_wait, OPEN_TCP, NULL, 0},
 	{"open_tcp, held", held, OPEN_TCP, NULL, EADDRINUSE},
+	{"open_tcp, one address", quiet, OPEN_TCP, "127.0.0.1", 0},
 	{"open_tcp, named range", in_time_wait, OPEN_NAMED_TCP, "127.0.0.1", 0},
 	{"open_tcp, link-local", quiet, OPEN_TCP, "fe80::1%lo", EADDRNOTAVAIL},
 	{"open_udp", quiet, OPEN_UDP, NULL, 0},
@@ -324,15 +315,17 @@ static int
 act(int *port, int *fd, IcListenerReport *report)
 {
 	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-	IcListenerOptions named = IC_LISTENER_OPTIONS_INIT;
 	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
 	struct sockaddr_storage at;
 	struct sockaddr_storage to;
 	socklen_t	length = 0;
 
-	named.address = options.address = scenario->address;
-	named.port_min = PORT_MIN;
-	named.port_max = PORT_MAX;
+	options.address = scenario->address;
+	if (scenario->action != OPEN_TCP && scenario->action != OPEN_UDP)
+	{
+		options.port_min = PORT_MIN;
+		options.port_max = PORT_MAX;
+	}
 	if (scenario->action >= A_CONNECT)
 	{
 		socket_address(scenario->address, 0, &at);
@@ -340,18 +333,14 @@ act(int *port, int *fd, IcListenerReport *report)
 	}
 	switch (scenario->action)
 	{
-		case SETUP:
-			return setup_listener(port, fd);
 		case OPEN_TCP:
-			return ic_listener_open_tcp(&options, port, fd, report);
 		case OPEN_NAMED_TCP:
-			return ic_listener_open_tcp(&named, port, fd, report);
+			return ic_listener_open_tcp(&options, port, fd, report);
 		case OPEN_UDP:
-			return ic_listener_open_udp(&options, port, fd, report);
 		case OPEN_NAMED_UDP:
-			return ic_listener_open_udp(&named, port, fd, report);
+			return ic_listener_open_udp(&options, port, fd, report);
 		case CENSUS:
-			return ic_listener_census(&named, &census);
+			return ic_listener_census(&options, &census);
 		case A_LISTEN:
 			return ic_listener_listen(*fd, 8, report);
 		case A_CONNECT:
@@ -462,8 +451,7 @@ try_fault(Function function, int occurrence, bool for_ever, int fault)
 {
 	bool		opens_one = scenario->action < CENSUS;
 	bool		takes_one = scenario->action > CENSUS;
-	bool		has_report = scenario->action != SETUP && scenario->action != CENSUS &&
-		occurrence % 2 != 0;
+	bool		has_report = scenario->action != CENSUS && occurrence % 2 != 0;
 	IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	struct linger reset = {1, 0};
 	int			port = UNTOUCHED;
@@ -562,8 +550,6 @@ try_all(void *argument)
 				occurrence += occurrence < 3 ? 1 : RUNNING_ON_VALGRIND ? 7 : 3;
 		}
 	}
-	printf("# %s: %d faults tried\n", scenario->name, faults_tried);
-	fflush(stdout);
 	expect(faults_tried > 10);
 
 	/* Valgrind must see nothing open in the end. */

@@ -74,15 +74,11 @@ TEST(a_panic_becomes_enotrecoverable)
 		close(own);
 		expect(open_fds_are(&before, -1));
 		if (number == CALLS - 1)
-		{
 			expect_equal(census.error, ENOTRECOVERABLE);
-			expect_in(census.message, "internal error: ");
-		}
 		else if (number > 0)
 		{
 			expect_equal(report.error, ENOTRECOVERABLE);
 			expect_equal(report.step, IC_LISTENER_STEP_INTERNAL);
-			expect_in(report.message, "internal error: ");
 		}
 	}
 }
