@@ -70,44 +70,41 @@ act(void)
 		close(connections[--made]);
 }
 
-/* In the child of fork() or vfork(). */
-#define ACT_IN_CHILD(fork) \
-	do { \
-		pid_t		pid = fork(); \
-		int			status; \
-		\
-		if (pid == 0) \
-		{ \
-			act(); \
-			_exit(0); \
-		} \
-		if (waitpid(pid, &status, 0) != pid || status != 0) \
-			say("the child crashed"); \
-	} while (0)
-
 static void *
-in_thread(void *forks)
+in_thread(void *unused)
 {
-	if (forks != NULL)
-		ACT_IN_CHILD(fork);
-	else
-		act();
-	return NULL;
+	act();
+	return unused;
 }
 
-/* The smallest stack that a thread can have. A child has what others held. */
+/* The smallest stack that a thread can have. */
 static void
-start_thread(void *forks)
+start_thread(void)
 {
 	pthread_attr_t attributes;
 	pthread_t	thread;
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, 16384);
-	if (pthread_create(&thread, &attributes, in_thread, forks) != 0)
+	if (pthread_create(&thread, &attributes, in_thread, NULL) != 0)
 		say("pthread_create");
 	else
 		pthread_join(thread, NULL);
+}
+
+static void
+in_vfork(void)
+{
+	pid_t		pid = vfork();
+	int			status;
+
+	if (pid == 0)
+	{
+		act();
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		say("the child crashed");
 }
 
 static void
@@ -128,42 +125,27 @@ in_handler(void)
 	raise(SIGUSR1);
 }
 
-static void
-act_if(const char *name)
-{
-	if (strcmp(place, name) == 0)
-		act();
-}
-
 /* Before the constructors of any library have run. */
 static void
 first_of_all(int argc, char **argv)
 {
 	place = argc == 2 ? argv[1] : "";
-	act_if("first-of-all");
+	if (strcmp(place, "first-of-all") == 0)
+		act();
 }
 
 __attribute__((section(".preinit_array"), used))
 static void (*const preinit) (int, char **) = first_of_all;
 
-/* After the handlers of atexit(). */
-__attribute__((destructor))
-static void
-after_main(void)
-{
-	act_if("after-main");
-}
-
 int
 main(void)
 {
-	act_if("main");
-	if (strcmp(place, "thread") == 0)
-		start_thread(NULL);
-	else if (strcmp(place, "child-of-thread") == 0)
-		start_thread(&place);
+	if (strcmp(place, "main") == 0)
+		act();
+	else if (strcmp(place, "thread") == 0)
+		start_thread();
 	else if (strcmp(place, "vfork") == 0)
-		ACT_IN_CHILD(vfork);
+		in_vfork();
 	else if (strcmp(place, "signal") == 0)
 		in_handler();
 	return 0;

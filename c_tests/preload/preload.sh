@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 run=$work/bin/ic_listener_run
 library=$work/lib/libic_listener_preload.so
 full_host=build/full_host
-unset LD_PRELOAD LD_BIND_NOW IC_LISTENER_LOG IC_LISTENER_PATIENCE
+unset LD_PRELOAD IC_LISTENER_LOG IC_LISTENER_PATIENCE
 
 in_use='Address already in use'
 no_port='Cannot assign requested address'
@@ -43,13 +43,6 @@ hard_place()
 	differs "$1: bind" "$1: $all" build/hard_places "$1"
 }
 
-same_answers()
-{
-	$full_host --quiet build/same_answers >"$work/plain"
-	$full_host --quiet "$run" build/same_answers >"$work/preloaded"
-	[ "$(wc -l <"$work/plain")" -gt 10000 ] && diff "$work/plain" "$work/preloaded"
-}
-
 exports_four_functions()
 {
 	is "nm -D" "bind connect getsockname listen" "$(nm -D --defined-only "$library" | awk '{ print $3 }' | sort | xargs)"
@@ -57,11 +50,18 @@ exports_four_functions()
 		"$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '^ld-linux')"
 }
 
+# What a filter of the program's may refuse, or kill it for, is not used where the system call finds a port.
+quiet_host_needs_little()
+{
+	$full_host --quiet strace -f -qq -e trace=socket,bind,sendto,recvfrom -o "$work/trace" \
+		env LD_PRELOAD="$library" build/hard_places main
+	is "the system calls for a listener and 40 connections" "1 bind 41 socket" \
+		"$(sed 's/^[0-9]* *//; s/(.*//' "$work/trace" | sort | uniq -c | xargs)"
+}
+
 log_says_why()
 {
 	is "without the variable" "" "$($full_host "$run" python3 preload/sockets.py listener connection 2>&1 >/dev/null)"
-	is "with another value" "" \
-		"$(IC_LISTENER_LOG=syslog $full_host "$run" python3 preload/sockets.py listener connection 2>&1 >/dev/null)"
 	IC_LISTENER_LOG=stderr $full_host "$run" python3 preload/sockets.py listener connection 2>"$work/log" >/dev/null
 	is "the lines" "python3: no port to listen on in 40000-40063: 64 tried, 64 in use: 64 listeners
 python3: no port to connect from in 40000-40063: 64 tried, 64 connected to the same destination already" \
@@ -96,11 +96,11 @@ patience_ends()
 # By the clock, with longer and longer pauses, and without a look at every socket of the host.
 patience_backs_off()
 {
-	IC_LISTENER_PATIENCE=1000 $full_host strace -f -qq -e trace=/nanosleep,openat,sendto -o "$work/trace" \
+	IC_LISTENER_PATIENCE=3000 $full_host strace -f -qq -e trace=/nanosleep,openat,sendto -o "$work/trace" \
 		"$run" python3 preload/sockets.py listener
 	sed -n 's/.*nanosleep.*tv_sec=0, tv_nsec=\([0-9]*\)000000}.*/\1/p' "$work/trace" >"$work/pauses"
 	is "the first pauses" "10 20 40 80 160 160" "$(head -n 6 "$work/pauses" | xargs)"
-	awk '{ sum += $1 } END { exit !(sum <= 1000 && NR >= 7) }' "$work/pauses" || { cat "$work/pauses"; return 1; }
+	awk '{ sum += $1 } END { exit !(sum <= 3000 && NR >= 7) }' "$work/pauses" || { cat "$work/pauses"; return 1; }
 	# The first call may have counted who holds the ports.
 	! sed '1,/nanosleep/d' "$work/trace" | grep -E '/proc/net/tcp|NLM_F_DUMP'
 }
@@ -143,19 +143,6 @@ connect" env LD_PRELOAD="$preload" build/hard_places main
 	done
 }
 
-valgrind_program()
-{
-	is_on_full_host "main: $all" "$run" valgrind -q --error-exitcode=9 build/hard_places main
-}
-
-# The sanitizer's own library must be first.
-asan_program()
-{
-	"${CC:-cc}" -O1 -g -fsanitize=address -pthread -o "$work/asan" preload/hard_places.c
-	is_on_full_host "main: $all" env LD_PRELOAD="$("${CC:-cc}" -print-file-name=libasan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 "$run" "$work/asan" main
-}
-
 $full_host true >"$work/why" 2>&1 || {
 	skip "the preloaded library" "$(cat "$work/why")"
 	finish
@@ -163,15 +150,14 @@ $full_host true >"$work/why" 2>&1 || {
 }
 check "it is installed" install_it
 check "it exports bind, listen, connect and getsockname, and needs libc only" exports_four_functions
-check "the same answers for every other socket, address and descriptor" same_answers
 
-for place in main thread signal child-of-thread vfork first-of-all after-main
+for place in main thread signal vfork first-of-all
 do
 	check "a listener and connections: $place" hard_place $place
 done
+check_with strace "a filter sees no calls but the program's own where there are ports" quiet_host_needs_little
 check "with log and patience, in a thread with a stack of 16 KiB" is_on_full_host "thread: $all" \
 	env IC_LISTENER_LOG=stderr IC_LISTENER_PATIENCE=20 "$run" build/hard_places thread
-check "all symbols bound at the start" is_on_full_host "main: $all" env LD_BIND_NOW=1 "$run" build/hard_places main
 
 check_with python3 "python: 64 listeners and 64 connections, plain none" differs \
 	"0 of listener, 0 ports, $in_use
@@ -192,12 +178,5 @@ check_with python3 "a port that the program chose is not waited for" is_on_full_
 	env IC_LISTENER_PATIENCE=60000 "$run" python3 preload/sockets.py listener_on_port_5000
 
 check "another library that wraps the same functions, before it and behind it" another_wrapper
-if [ -x build/port_choice ]
-then
-	check "the promises of the library, in a program that has it" together_with_the_library
-else
-	skip "the promises of the library, in a program that has it" "build/port_choice is missing: make -C c_tests"
-fi
-check_with valgrind "a program under valgrind" valgrind_program
-check "a program with the address sanitizer" asan_program
+check "the promises of the library, in a program that has it" together_with_the_library
 finish

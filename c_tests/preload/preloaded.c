@@ -13,46 +13,21 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "crowded.h"
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
 #define PORT_MIN 40000
 #define PORT_MAX 40015
-#define PORTS (PORT_MAX - PORT_MIN + 1)
 #define SERVER 5000
-
-static const char *const addresses[] = {"0.0.0.0", "127.0.0.1", "::", "::1"};
-
-#define for_each_address(address) \
-	for (const char *const *at = addresses, *address; \
-		 at < addresses + lengthof(addresses) && (address = *at); at++)
-
-static const char *
-server_for(const char *address)
-{
-	return strchr(address, ':') ? "::1" : "127.0.0.1";
-}
 
 /* Every port in TIME_WAIT of a listener, and a server. */
 static void
@@ -60,15 +35,6 @@ full_host(void)
 {
 	crowd(PORT_MIN, PORT_MAX);
 	server_on("::", SERVER);
-}
-
-static long
-inode(int fd)
-{
-	struct stat status;
-
-	expect(fstat(fd, &status) == 0);
-	return status.st_ino;
 }
 
 TEST(the_library_is_preloaded)
@@ -79,186 +45,136 @@ TEST(the_library_is_preloaded)
 	expect_in(of.dli_fname, "libic_listener_preload.so");
 }
 
-/* No other port is looked for. */
-TEST_IN_NETNS(a_socket_of_another_namespace_has_the_kernels_answer)
+/*
+ * The same answers for sockets, addresses and descriptors of all kinds, and
+ * errno as it was where a call succeeds
+ */
+
+#define MARK 4711
+
+/* Past every library. */
+static bool to_kernel;
+
+/* It may not be read. bind() does; connect() leaves that to the kernel. */
+static const struct sockaddr *hidden;
+
+static struct
 {
-	int			there = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	int			here;
-	int			fds[3];
+	int			count;
+	int			answers[32];
+}			noted[2];
 
-	full_host();
-	for (int index = 0; index < 3; index++)
-		fds[index] = stream_socket("127.0.0.1");
-	if (socket_option(fds[0], SOL_SOCKET, SO_NETNS_COOKIE) == -1 &&
-		errno == ENOPROTOOPT)
-		skip_child("SO_NETNS_COOKIE: Linux 5.14");
-	expect(enter_netns() == NULL);
-	here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	expect_equal(plain_connect(fds[0], "127.0.0.1", SERVER), EADDRNOTAVAIL);
-	expect_equal(plain_bind(fds[1], "127.0.0.1", 0), EADDRINUSE);
-	expect_equal(listen(fds[2], 5), -1);
-	expect_equal(errno, EADDRINUSE);
-	for (int index = 0; index < 3; index++)
-		expect(has_no_port(fds[index]));
-
-	/* As soon as its own host has a port. */
-	expect(setns(there, CLONE_NEWNET) == 0);
-	set_port_range(50000, 50100);
-	expect(setns(here, CLONE_NEWNET) == 0);
-	expect_equal(plain_connect(fds[0], "127.0.0.1", SERVER), 0);
-	expect_equal(plain_bind(fds[1], "127.0.0.1", 0), 0);
-}
-
-static int
-epoll_of(int fd)
-{
-	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
-	int			epoll = epoll_create1(EPOLL_CLOEXEC);
-
-	expect(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0);
-	return epoll;
-}
-
-/* The first event may be that of a socket that was not connected. */
 static void
-hears(int epoll, uint32_t wanted)
+note(int answer)
 {
-	struct epoll_event got = {0};
-
-	while (epoll_wait(epoll, &got, 1, 10000) == 1 && got.events != wanted)
-		;
-	require(got.events == wanted, "events %#x", got.events);
+	noted[to_kernel].answers[noted[to_kernel].count++] = answer;
 }
 
-/* nginx, Boost.Asio and Java NIO register a socket before connect(). */
-TEST_IN_NETNS(epoll_hears_of_what_it_was_told_before)
+#define NOTE(call, ...) \
+	(errno = MARK, \
+	 note(to_kernel ? syscall(SYS_##call, __VA_ARGS__) : call(__VA_ARGS__)), \
+	 note(errno))
+
+static void
+call_all(const int *kind, const struct sockaddr *address, socklen_t length)
 {
+	struct sockaddr_in6 name = {.sin6_port = 0};
+	socklen_t	size = sizeof(name);
+
+	noted[to_kernel].count = 0;
+	for (int connects = 0; connects <= 1; connects++)
+	{
+		/* A socket, a file, or a number that is none. */
+		int			fd = kind[0] > 0 ? socket(kind[0], kind[1], kind[2]) :
+			kind[0] == 0 ? open("/dev/null", O_RDWR | kind[1]) : kind[1];
+
+		if (!connects && address != hidden)
+		{
+			NOTE(bind, fd, address, length);
+			NOTE(getsockname, fd, (struct sockaddr *) &name, &size);
+			note(size);
+			note(name.sin6_port != 0);
+			NOTE(getsockname, fd, NULL, &size);
+			NOTE(getsockname, fd, (struct sockaddr *) &name, NULL);
+			NOTE(bind, fd, address, length);
+			NOTE(listen, fd, 5);
+			NOTE(listen, fd, -1);
+		}
+		NOTE(connect, fd, address, length);
+		if (errno == EINPROGRESS)
+			poll(&(struct pollfd) {.fd = fd, .events = POLLOUT}, 1, 10000);
+		NOTE(connect, fd, address, length);
+		close(fd);
+	}
+}
+
+TEST_IN_NETNS(answers_are_the_kernels)
+{
+	static const int kinds_of_fds[][3] = {
+		{AF_INET, SOCK_STREAM}, {AF_INET, SOCK_STREAM | SOCK_NONBLOCK}, {AF_INET6, SOCK_STREAM},
+		{AF_INET, SOCK_STREAM, 262 /* IPPROTO_MPTCP */ }, {AF_INET, SOCK_DGRAM},
+		{AF_INET6, SOCK_DGRAM}, {AF_INET, SOCK_RAW, IPPROTO_TCP}, {AF_UNIX, SOCK_STREAM},
+		{AF_UNIX, SOCK_DGRAM}, {AF_NETLINK, SOCK_RAW}, {0}, {0, O_PATH}, {-1, -1}, {-1, 999},
+	};
+	static const struct
+	{
+		const char *text;		/* NULL: a family, and nothing else */
+		int			port;		/* or the family; -1: NULL; -2: no memory */
+	}			addresses[] = {
+		{"0.0.0.0", 0}, {"127.0.0.1", 0}, {"127.0.0.1", 4242}, {"127.0.0.1", SERVER},
+		{"192.0.2.1", 0}, {"192.0.2.1", 9}, {"127.0.0.1", 9}, {"::", 0}, {"::1", 0}, {"::1", 9},
+		{"::ffff:127.0.0.1", 0}, {"::ffff:127.0.0.1", 9}, {"fe80::1", 0}, {"2001:db8::1", 9},
+		{NULL, AF_UNIX}, {NULL, AF_UNSPEC}, {NULL, -1}, {NULL, -2},
+	};
+	/* What is added to the length of an address. */
+	static const int odd_lengths[] = {0, -4, -5, -8, 12, 1000, -1000};
+
+	hidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	skip_without_ipv6();
-	full_host();
-	for (int number = 0; number < PORTS; number++)
+	server_on("127.0.0.1", SERVER);
+	for (size_t i = 0; i < lengthof(kinds_of_fds) * lengthof(addresses) * lengthof(odd_lengths); i++)
 	{
-		int			fd = stream_socket("127.0.0.1");
-		int			epoll = epoll_of(fd);
-		int			error;
+		const int  *kind = kinds_of_fds[i / lengthof(addresses) / lengthof(odd_lengths)];
+		size_t		at = i / lengthof(odd_lengths) % lengthof(addresses);
+		struct sockaddr_storage storage = {.ss_family = addresses[at].port};
+		socklen_t	length = sizeof(struct sockaddr_un);
 
-		now_doing("connection %d", number);
-		fcntl(fd, F_SETFL, O_NONBLOCK);
-		error = plain_connect(fd, "127.0.0.1", SERVER);
-		require(error == 0 || error == EINPROGRESS, "%s", strerror(error));
-		hears(epoll, EPOLLOUT);
-		/* The next one has another port. */
-	}
-	for_each_address(address)
-	{
-		int			fd = stream_socket(address);
-		int			epoll;
-
-		now_doing("a listener on %s", address);
-		expect_equal(plain_bind(fd, address, 0), 0);
-		epoll = epoll_of(fd);
-		expect(listen(fd, 5) == 0);
-		connect_to(stream_socket(address), server_for(address), local_port(fd));
-		hears(epoll, EPOLLIN);
+		if (addresses[at].text != NULL)
+			length = socket_address(addresses[at].text, addresses[at].port, &storage);
+		length += odd_lengths[i % lengthof(odd_lengths)];
+		for (int kernel = 0; kernel <= 1; kernel++)
+		{
+			to_kernel = kernel;
+			call_all(kind, addresses[at].port == -1 ? NULL :
+					 addresses[at].port == -2 ? hidden : (struct sockaddr *) &storage, length);
+		}
+		for (int j = 0; j < noted[0].count; j++)
+			require(noted[0].answers[j] == noted[1].answers[j],
+					"{%d, %d, %d}, %s, %d, length %d: answer %d is %d instead of %d", kind[0],
+					kind[1], kind[2], addresses[at].text, addresses[at].port, (int) length, j,
+					noted[0].answers[j], noted[1].answers[j]);
 	}
 }
 
-TEST_IN_NETNS(a_socket_is_bound_once)
-{
-	skip_without_ipv6();
-	full_host();
-	for_each_address(address)
-	{
-		int			fd = stream_socket(address);
-
-		now_doing("%s", address);
-		expect_equal(plain_bind(fd, address, 0), 0);
-		expect_equal(plain_bind(fd, address, 0), EINVAL);
-		expect_equal(plain_bind(fd, address, SERVER + 1), EINVAL);
-		expect(listen(fd, 5) == 0);
-		expect_equal(plain_bind(fd, address, 0), EINVAL);
-		expect_equal(plain_connect(fd, server_for(address), SERVER), EISCONN);
-	}
-}
-
-/* A program may have published it. */
+/* A program may have published it. The blocking connect() is this library's. */
 TEST_IN_NETNS(a_port_that_getsockname_has_shown_stays)
 {
-	skip_without_ipv6();
+	int			fd = stream_socket("127.0.0.1");
+	int			port;
+
 	full_host();
-	for_each_address(address)
-	{
-		/* From the port there may be a connection to the last one. */
-		int			server = SERVER + 2 + (at - addresses);
-
-		server_on("::", server);
-		for (int connects = 0; connects <= 1; connects++)
-		{
-			int			fd = stream_socket(address);
-			long		before = inode(fd);
-			int			port;
-
-			now_doing("%s, %s", address, connects ? "connect" : "listen");
-			expect_equal(plain_bind(fd, address, 0), 0);
-			port = local_port(fd);
-			require(port >= PORT_MIN && port <= PORT_MAX, "port %d", port);
-			if (connects)
-				expect_equal(plain_connect(fd, server_for(address), server), 0);
-			else
-			{
-				expect(listen(fd, 1) == 0 && listen(fd, 5) == 0);
-				connect_to(stream_socket(address), server_for(address), port);
-			}
-			expect_equal(local_port(fd), port);
-			expect_equal(inode(fd), before);
-		}
-	}
-}
-
-static void
-filter(int call, unsigned int action)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, action),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {lengthof(code), code};
-
-	skip_where_filters_see_no_socket();
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-		skip_child("a seccomp filter: a kernel with CONFIG_SECCOMP_FILTER");
-}
-
-/* A program's filter may kill it for what connect() does not do. */
-TEST_IN_NETNS(a_connection_that_finds_a_port_makes_no_other_calls)
-{
-	static const int calls[] = {SYS_bind, SYS_socket, SYS_sendto, SYS_recvfrom};
-
-	server_on("127.0.0.1", SERVER);
-	for (size_t index = 0; index < lengthof(calls); index++)
-	{
-		int			child = fork_child();
-
-		if (child == 0)
-		{
-			int			fd = stream_socket("127.0.0.1");
-
-			filter(calls[index], SECCOMP_RET_KILL_PROCESS);
-			expect_equal(plain_connect(fd, "127.0.0.1", SERVER), 0);
-			expect_equal(socket_option(fd, SOL_SOCKET, SO_REUSEADDR), 1);
-			_exit(0);
-		}
-		now_doing("system call %d", calls[index]);
-		wait_for_child(child);
-	}
+	expect_equal(plain_bind(fd, "127.0.0.1", 0), 0);
+	port = local_port(fd);
+	require(port >= PORT_MIN && port <= PORT_MAX, "port %d", port);
+	expect_equal(plain_connect(fd, "127.0.0.1", SERVER), 0);
+	expect_equal(local_port(fd), port);
 }
 
 TEST_IN_NETNS(a_filter_that_refuses_bind_leaves_connects_answer)
 {
 	full_host();
-	filter(SYS_bind, SECCOMP_RET_ERRNO | EPERM);
+	skip_where_filters_see_no_socket();
+	refuse_call(SYS_bind, 2, sizeof(struct sockaddr_in), EPERM);
 	expect_equal(plain_connect(stream_socket("127.0.0.1"), "127.0.0.1", SERVER),
 				 EADDRNOTAVAIL);
 }
@@ -429,11 +345,8 @@ int
 main(void)
 {
 	return run_all(test(the_library_is_preloaded),
-				   test(a_socket_of_another_namespace_has_the_kernels_answer),
-				   test(epoll_hears_of_what_it_was_told_before),
-				   test(a_socket_is_bound_once),
+				   test(answers_are_the_kernels),
 				   test(a_port_that_getsockname_has_shown_stays),
-				   test(a_connection_that_finds_a_port_makes_no_other_calls),
 				   test(a_filter_that_refuses_bind_leaves_connects_answer),
 				   test(a_connection_that_waits_can_be_interrupted),
 				   test(a_handler_can_jump_out_of_connect),

@@ -1,5 +1,5 @@
 /*
- * counting_wrapper.c
+ * wrapper.c
  *		Another library for LD_PRELOAD that wraps the same functions. Each says
  *		its name when it is called first.
  */
