@@ -1,7 +1,7 @@
 """What stands before and behind a program under test.
 
 peers.py serve PORT TEXT    answers each HTTP request on the port with the text, 20 ms later, and closes; "ready" first
-peers.py load URL [COUNT]   as many requests, 30 at once: for each a line, its seconds and what came back
+peers.py load PORT          300 requests, 30 at once: for each a line, its seconds and what came back
 peers.py spawn COMMAND...   the command 300 times, 30 at once: the same lines
 peers.py p99 PORT PORT      the 99th percentile of a static page of both, in ms, while ten clients ask for the other page
 
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.parse
 
 AT_ONCE = 30
 own_ports = itertools.count(2000)
@@ -46,9 +45,9 @@ async def serve(port, text):
     await server.serve_forever()
 
 
-def at_once(count, act):
+def at_once(act):
     """Calls act() in threads, and prints what it returns with the time it took."""
-    left = iter(range(count))
+    left = iter(range(300))
     lock = threading.Lock()
 
     def work():
@@ -72,17 +71,15 @@ def at_once(count, act):
         each.join()
 
 
-def load(url, count=300):
-    url = urllib.parse.urlsplit(url)
-
+def load(port):
     def request():
-        with connect(url.port) as made:
-            made.sendall(f"GET {url.path} HTTP/1.0\r\n\r\n".encode())
+        with connect(int(port)) as made:
+            made.sendall(b"GET / HTTP/1.0\r\n\r\n")
             head, _, body = b"".join(iter(lambda: made.recv(4096), b"")).partition(b"\r\n\r\n")
         status = head.split()[1].decode() if head else "nothing"
         return body.decode().strip() if status == "200" else status
 
-    at_once(int(count), request)
+    at_once(request)
 
 
 def spawn(*command):
@@ -90,7 +87,7 @@ def spawn(*command):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         return done.stdout.decode().strip().splitlines()[-1]
 
-    at_once(300, run)
+    at_once(run)
 
 
 def send(made, path):
