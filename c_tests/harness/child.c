@@ -152,16 +152,10 @@ end_child(int pid)
 static ChildOutcome
 wait_for_verdict(int pid, char message[CHILD_MESSAGE_SIZE])
 {
-	int			status;
-	int			ended = waitpid(pid, &status, 0);
+	int			status = -1;	/* a failure, if waitpid() cannot tell */
 
+	waitpid(pid, &status, 0);
 	memcpy(message, verdict->message, CHILD_MESSAGE_SIZE);
-	/* Without waitpid() it is unknown how the child ended. */
-	if (ended != pid)
-	{
-		snprintf(message, CHILD_MESSAGE_SIZE, "waitpid: %s", strerror(errno));
-		return CHILD_FAILED;
-	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !verdict->taken)
 		return CHILD_PASSED;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NOT_AVAILABLE)

@@ -7,7 +7,6 @@
 #include "netns.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -21,25 +20,16 @@
 static bool
 write_file(const char *path, const char *text)
 {
-	int			fd = open(path, O_WRONLY | O_CLOEXEC);
-	size_t		left = strlen(text);
-	ssize_t		written;
-	int			error;
+	FILE	   *file = fopen(path, "we");
+	bool		written;
 
-	if (fd < 0)
+	if (file == NULL)
 		return false;
-
-	/* The kernel takes a list of reserved ports a page at a time. */
-	do
-	{
-		written = write(fd, text, left);
-		error = errno;
-		text += written;
-		left -= written;
-	} while (written > 0 && left > 0);
-	close(fd);
-	errno = error;
-	return written >= 0 && left == 0;
+	/* The kernel takes a long list in parts, and decides where one ends. */
+	setbuf(file, NULL);
+	written = fputs(text, file) >= 0;
+	fclose(file);
+	return written;
 }
 
 /*
