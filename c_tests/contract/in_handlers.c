@@ -25,67 +25,50 @@
 /* As the header has it. */
 #define STACK (12 * 1024)
 
+/* Hosts that lead the calls down their paths. */
+enum Host
+{
+	QUIET, FULL, CROWDED, CONNECTED, LONG_LIST, HOSTS
+};
+
 /*
- * Hosts that lead the calls down their paths. The ports are left or held by
- * other processes, so that each call is the first of its process.
+ * Its ports are left or held by other processes, so that each call is the
+ * first of its process.
  */
-
 static void
-quiet_host(void)
-{
-	set_port_range(PORT_MIN, PORT_MAX);
-	server_on("127.0.0.1", SERVER_PORT);
-}
-
-static void
-crowded_host(void)
-{
-	quiet_host();
-	crowd(PORT_MIN, PORT_MAX);
-}
-
-/* All ports but a few have their connection. */
-static void
-connected_host(void)
-{
-	crowded_host();
-	for (int port = PORT_MIN; port < PORT_MAX - 7; port++)
-		connected_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
-}
-
-static void
-full_host(void)
-{
-	Neighbour	exclusive = {.address = "::", .listens = true};
-	Ports		all = ports_from_to(PORT_MIN, PORT_MAX);
-
-	quiet_host();
-	hold_ports(&exclusive, &all);
-}
-
-/* More reserved ports than fit into a buffer on the stack. */
-static void
-host_with_a_long_list(void)
+make_host(int host)
 {
 	static char list[60000];
+	Neighbour	exclusive = {.address = "::", .listens = true};
+	Ports		all = ports_from_to(PORT_MIN, PORT_MAX);
 	int			length = 0;
 
-	crowded_host();
-	for (int port = 1000; port < 9000; port += 2)
-		length += snprintf(list + length, sizeof(list) - length, "%d,", port);
-	list[length - 1] = '\0';
-	set_sysctl("net.ipv4.ip_local_reserved_ports", "%s", list);
+	set_port_range(PORT_MIN, PORT_MAX);
+	server_on("127.0.0.1", SERVER_PORT);
+	if (host == FULL)
+		hold_ports(&exclusive, &all);
+	if (host >= CROWDED)
+		leave_in_time_wait(PORT_MIN, PORT_MAX);
+	if (host == CONNECTED)
+	{
+		/* All ports but a few. */
+		for (int port = PORT_MIN; port < PORT_MAX - 7; port++)
+			connected_from("127.0.0.1", port, "127.0.0.1", SERVER_PORT);
+	}
+	if (host == LONG_LIST)
+	{
+		/* More reserved ports than fit into a buffer on the stack. */
+		for (int port = 1000; port < 9000; port += 2)
+			length += snprintf(list + length, sizeof(list) - length, "%d,", port);
+		set_sysctl("net.ipv4.ip_local_reserved_ports", "%s", list);
+	}
 }
-
-static void (*const hosts[]) (void) = {
-	quiet_host, crowded_host, connected_host, full_host, host_with_a_long_list
-};
 
 static int	call_fd;
 static struct sockaddr_storage server;
 static socklen_t server_length;
 
-#define CALLS 8
+#define CALLS 7
 
 /* In a thread; what the call fills is not on its stack. The first is none. */
 static void *
@@ -98,31 +81,27 @@ call(void *number)
 	static int	port;
 	static int	fd;
 
+	link_local.address = "fe80::1%lo";
 	switch (*(int *) number)
 	{
 		case 1:
-			setup_listener(&port, &fd);
-			break;
-		case 2:
 			ic_listener_open_tcp(NULL, &port, &fd, &report);
 			break;
-		case 3:
+		case 2:
 			ic_listener_open_udp(NULL, &port, &fd, &report);
 			break;
-		case 4:
-			link_local.address = "fe80::1%lo";
+		case 3:
 			ic_listener_open_tcp(&link_local, &port, &fd, &report);
 			break;
-		case 5:
+		case 4:
 			ic_listener_census(NULL, &census);
 			break;
-		case 6:
+		case 5:
 			ic_listener_bind(call_fd, (struct sockaddr *) &any, sizeof(any), &report);
 			ic_listener_listen(call_fd, 1, &report);
 			break;
-		case 7:
+		case 6:
 			ic_listener_connect(call_fd, (struct sockaddr *) &server, server_length, &report);
-			break;
 	}
 	return NULL;
 }
@@ -153,7 +132,7 @@ static void
 measure_stack(void *host)
 {
 	skip_without_ipv6();
-	hosts[*(int *) host] ();
+	make_host(*(int *) host);
 	server_length = socket_address("127.0.0.1", SERVER_PORT, &server);
 	for (int number = 1; number < CALLS; number++)
 	{
@@ -167,10 +146,7 @@ measure_stack(void *host)
 		}
 		call_fd = stream_socket("127.0.0.1");
 		used = stack_used(number) - stack_used(0);
-		printf("# host %d, call %d: %ld bytes of stack\n", *(int *) host, number, used);
-		require(used <= STACK, "host %d, call %d: %ld bytes of stack", *(int *) host,
-				number, used);
-		fflush(stdout);
+		require(used <= STACK, "host %d, call %d: %ld bytes of stack", *(int *) host, number, used);
 		_exit(0);
 	}
 }
@@ -179,15 +155,13 @@ static void
 the_stack_is_as_deep_as_the_header_says(void **state)
 {
 	(void) state;
-	for (int i = 0; i < (int) lengthof(hosts); i++)
-		assert_passes_in_netns(measure_stack, &i);
+	for (int host = 0; host < HOSTS; host++)
+		assert_passes_in_netns(measure_stack, &host);
 }
 
 /*
  * Interrupting everything
  */
-
-#define INTERRUPTIONS 1000
 
 static volatile sig_atomic_t in_library;
 static volatile sig_atomic_t in_malloc;
@@ -214,45 +188,36 @@ static void
 connect_in_handler(int signal)
 {
 	int			saved_errno = errno;
-	int			error;
+	int			error = connect_and_reset();
 
 	(void) signal;
 	interrupted_library += in_library;
 	interrupted_malloc += in_malloc;
-	error = connect_and_reset();
 	if (error != 0)
 		handler_error = error;
 	handled++;
 	errno = saved_errno;
 }
 
-/*
- * Takes the connections, and sends signals until the test ends: two of them
- * that are pending at once are handled as one.
- */
+/* Takes the connections, and sends signals until the test ends. */
 static void
 accept_and_interrupt(int listener, int parent)
 {
-	int			child = fork_child();
-
-	if (child == 0)
+	if (fork_child() == 0)
 	{
 		for (;;)
 			close(accept(listener, NULL, NULL));
 	}
+	/* Two signals that are pending at once are handled as one. */
 	for (int i = 0;; i++)
 	{
-		struct timespec pause = {0, 1000L * (50 + i * 7919 % 400)};
-
 		kill(parent, SIGUSR1);
-		nanosleep(&pause, NULL);
+		nanosleep(&(struct timespec) {0, 1000L * (50 + i * 7919 % 400)}, NULL);
 	}
 }
 
 TEST_IN_NETNS(a_handler_may_interrupt_malloc_and_the_library_itself)
 {
-	struct sigaction action = {.sa_handler = connect_in_handler,
-	.sa_flags = SA_RESTART};
 	int			parent = getpid();
 	void	   *kept[64] = {NULL};
 	int			listener;
@@ -260,10 +225,10 @@ TEST_IN_NETNS(a_handler_may_interrupt_malloc_and_the_library_itself)
 	crowd(PORT_MIN, PORT_MAX);
 	listener = server_on("127.0.0.1", SERVER_PORT);
 	server_length = socket_address("127.0.0.1", SERVER_PORT, &server);
-	expect(sigaction(SIGUSR1, &action, NULL) == 0);
+	signal(SIGUSR1, connect_in_handler);
 	if (fork_child() == 0)
 		accept_and_interrupt(listener, parent);
-	for (long i = 0; handled < INTERRUPTIONS; i++)
+	for (long i = 0; handled < 1000; i++)
 	{
 		int			error;
 
