@@ -21,7 +21,6 @@ typedef struct Call
 	IcListenerReport report;
 } Call;
 
-/* The two kinds of sockets. */
 typedef struct Kind
 {
 	const char *name;
@@ -37,11 +36,9 @@ extern const Kind *const kinds[2];
 #define for_each_kind(kind) \
 	for (const Kind *kind = &tcp; kind != NULL; kind = kind == &tcp ? &udp : NULL)
 
-/* One call. The options may be NULL. */
 extern Call open_socket(const Kind *kind, const IcListenerOptions *options);
 extern Call open_listener(const IcListenerOptions *options);
 
-/* open_listener(), which must succeed. */
 extern Call require_listener(const IcListenerOptions *options);
 
 /* The call has failed with that errno and reset its outputs. */

@@ -1,12 +1,7 @@
 /*
  * child.h
- *		Tests that run in their own process, what makes them fail, and
- *		processes that start at one moment.
- *
- * A test changes its process: it enters another network namespace, gives up
- * privileges, leaves sockets open. And the library keeps the host's port
- * range in the process. So each test runs in a child, and does not affect the
- * next one.
+ *		Tests that run in their own process, because they change it; what
+ *		makes them fail; and processes that start at one moment.
  */
 #ifndef CHILD_H
 #define CHILD_H
@@ -26,22 +21,16 @@ typedef enum ChildOutcome
 } ChildOutcome;
 
 /*
- * Calls body(argument) in a forked child, which passes when body returns.
- * What makes it fail is below; *message has its message, "" when it passed. A
- * child that takes longer than a minute fails. Processes that it leaves
- * behind with fork_child() are killed.
+ * Calls body(argument) in a forked child, which passes when body returns, and
+ * fails when that takes longer than a minute. *message says why.
  */
 extern ChildOutcome run_in_child(void (*body) (void *argument), void *argument,
 								 char message[CHILD_MESSAGE_SIZE]);
 
-/*
- * In any process below run_in_child(): unless the condition holds, ends the
- * test with the message. Elsewhere the message goes to standard error.
- */
+/* Unless the condition holds, ends the test, from whichever of its processes. */
 #define require(condition, ...) \
 	((condition) ? (void) 0 : fail_child(__FILE__, __LINE__, __VA_ARGS__))
 
-/* The same, with their own messages. */
 #define expect(condition) \
 	require(condition, "not so: %s (errno %d, %s)", #condition, errno, \
 			strerror(errno))
@@ -61,20 +50,17 @@ extern void fail_child(const char *file, int line, const char *format, ...)
 extern void expect_equal_at(const char *file, int line, const char *what,
 							long long actual, long long expected);
 
-/* In any process below run_in_child(): ends the test as a SKIP. */
+/* Ends the test as a SKIP, and says what it takes. */
 extern void skip_child(const char *format, ...)
 			__attribute__((noreturn, format(printf, 1, 2)));
 
-/*
- * fork(), which must work. The child is killed when its parent ends, and ends
- * when it crashes. Returns 0 in the child.
- */
+/* fork(). The child is killed when its parent ends. */
 extern int	fork_child(void);
 
 /* Waits for a child, which must end with status 0. */
 extern void wait_for_child(int pid);
 
-/* Kills a child and waits for its end. */
+/* Kills it. */
 extern void end_child(int pid);
 
 /*

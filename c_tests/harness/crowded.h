@@ -26,17 +26,16 @@ extern void crowd(int port_min, int port_max);
 /* A listener with a long backlog. Its connections are not accepted. */
 extern int	server_on(const char *address, int port);
 
-/* A TCP socket of the family that an address has. */
+/* Of the family that the address has. */
 extern int	stream_socket(const char *address);
 
-/* 0, or the errno. The report may be NULL. */
+/* 0, or the errno. */
 extern int	ic_bind(int fd, const char *address, int port,
 					IcListenerReport *report);
 extern int	ic_listen(int fd, int backlog);
 extern int	ic_connect(int fd, const char *address, int port,
 					   IcListenerReport *report);
 
-/* The system calls, in the same way. */
 extern int	plain_bind(int fd, const char *address, int port);
 extern int	plain_connect(int fd, const char *address, int port);
 
@@ -47,16 +46,14 @@ extern int	connected_from(const char *source, int from, const char *address,
 /* Such a connection to the server, which is closed here first: TIME_WAIT. */
 extern void leave_own_time_wait(int from, const char *address, int server);
 
-/* Whether the kernel has IP_LOCAL_PORT_RANGE (Linux 6.3). */
-extern bool kernel_has_windows(void);
-
 #ifndef IP_LOCAL_PORT_RANGE
 #define IP_LOCAL_PORT_RANGE 51
 #endif
 
+/* Linux 6.3 */
+extern bool kernel_has_windows(void);
 extern void set_window(int fd, int port_min, int port_max);
 
-/* A socket is not bound to a port. */
 extern bool has_no_port(int fd);
 
 /* The kernel's number of a socket, whatever its fd: SO_COOKIE. */

@@ -10,25 +10,14 @@
 
 #include "child.h"
 
-/*
- * run_in_child() in a fresh network namespace with lo up; a SKIP where there
- * can be none.
- */
+/* run_in_child() in a fresh one with lo up; a SKIP where there can be none. */
 extern ChildOutcome run_in_netns(void (*body) (void *argument), void *argument,
 								 char message[CHILD_MESSAGE_SIZE]);
 
-/*
- * Puts the calling process into a fresh network namespace with lo up; as an
- * ordinary user into a user namespace as well. Returns NULL, or what failed
- * and what it takes.
- */
+/* Puts the calling process there. Returns NULL, or what it takes. */
 extern const char *enter_netns(void);
 
-/*
- * Writes a sysctl of the calling process's network namespace, by its name in
- * sysctl(8), such as "net.ipv4.ip_local_port_range". Returns false with errno
- * set. set_sysctl() requires success.
- */
+/* By its name in sysctl(8). set_sysctl() requires success. */
 extern bool write_sysctl(const char *name, const char *value);
 extern void set_sysctl(const char *name, const char *format, ...)
 			__attribute__((format(printf, 2, 3)));

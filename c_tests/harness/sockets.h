@@ -43,26 +43,22 @@ extern int	hold_ports(const Neighbour *neighbour, const Ports *ports);
 /* From now on this process may have so many; a SKIP where it may not. */
 extern void allow_descriptors(int count);
 
-/* A set of ports: all from port_min to port_max. */
 extern Ports ports_from_to(int port_min, int port_max);
 
 /* An option of type int, or -1 with errno; to set it must work. */
 extern int	socket_option(int fd, int level, int name);
 extern void set_int(int fd, int level, int name, int value);
 
-/* The backlog of a listener. */
 extern int	backlog_of(int fd);
 
-/* The local port of a socket of either family in host byte order, or -1. */
+/* Of either family, in host byte order; or -1. */
 extern int	local_port(int fd);
 
 /* The numeric address a socket is bound to, in a buffer of the function. */
 extern const char *local_address(int fd);
 
-/* Ends the test as a SKIP where there is no ::1. */
 extern void skip_without_ipv6(void);
 
-/* These must work. */
 extern void connect_to(int fd, const char *address, int port);
 extern int	accept_from(int listener);
 extern void pass_a_number(int from, int to);

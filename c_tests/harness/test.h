@@ -35,10 +35,7 @@
 
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
-/* A test: the body in braces, in its own child. */
 #define TEST(name) TEST_(name, run_in_child)
-
-/* In its own network namespace, too. */
 #define TEST_IN_NETNS(name) TEST_(name, run_in_netns)
 
 #define TEST_(promise, run) \
@@ -58,10 +55,7 @@
 	static void \
 	promise##_body(void)
 
-/*
- * The same as TEST(), for a cmocka test that runs several bodies, or one with
- * several arguments.
- */
+/* For a cmocka test that runs a body with several arguments. */
 #define assert_passes_in_netns(body, argument) \
 	assert_passes(run_in_netns, body, argument)
 
@@ -84,7 +78,6 @@
 
 #define test(name) cmocka_unit_test(name)
 
-/* Runs the tests; what main() returns. */
 #define run_all(...) \
 	cmocka_run_group_tests_name(__FILE__, \
 		((const struct CMUnitTest[]) {__VA_ARGS__}), NULL, NULL)
