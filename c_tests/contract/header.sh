@@ -14,51 +14,40 @@ cxx_warnings="-Wall -Wextra -Wpedantic -Werror"
 cat >"$work/used.c" <<'END'
 #include "ic_listener.h"
 #include "ic_listener.h"
+#include <string.h>
 
 #if IC_LISTENER_VERSION_MAJOR < 0 || IC_LISTENER_VERSION_MINOR < 0 || IC_LISTENER_VERSION_PATCH < 0
 #error "the version macros are no numbers"
 #endif
 
-static const char version[] = "version " IC_LISTENER_VERSION;
-
-int			tags(struct IcListenerOptions *options, enum IcListenerStep step);
-
-/* As databases do: the initializer as an assignment, the structs by their tags. */
-int
-tags(struct IcListenerOptions *options, enum IcListenerStep step)
-{
-#ifndef __cplusplus
-	*options = (IcListenerOptions) IC_LISTENER_OPTIONS_INIT;
-#endif
-	return (int) step + (options == NULL);
-}
-
 int
 main(void)
 {
-	IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
-	IcListenerReport report = IC_LISTENER_REPORT_INIT;
+	/* As databases do: the structs by their tags, too. */
+	struct IcListenerOptions options = IC_LISTENER_OPTIONS_INIT;
+	struct IcListenerReport report = IC_LISTENER_REPORT_INIT;
 	IcListenerCensus census = IC_LISTENER_CENSUS_INIT;
-	IcListenerStep step = IC_LISTENER_STEP_NONE;
-	IcListenerPortOrigin origin = IC_LISTENER_PORT_ORIGIN_NONE;
-	static struct sockaddr address;
+	enum IcListenerStep step = IC_LISTENER_STEP_NONE;
+	static const char version[] = "version " IC_LISTENER_VERSION;
+	struct sockaddr address;
 	socklen_t	length = sizeof(address);
 	int			port;
 	int			fd;
 
-	if (ic_listener_open_tcp(&options, &port, &fd, &report) != 0 ||
-		ic_listener_open_udp(&options, &port, &fd, &report) != 0 ||
+#ifndef __cplusplus
+	options = (IcListenerOptions) IC_LISTENER_OPTIONS_INIT;
+#endif
+	if (ic_listener_open_udp(&options, &port, &fd, &report) != 0 ||
 		setup_listener(&port, &fd) != 0 ||
-		ic_listener_bind(fd, &address, length, &report) != 0 ||
-		ic_listener_listen(fd, 128, &report) != 0 ||
+		ic_listener_open_tcp(&options, &port, &fd, &report) != 0 ||
 		ic_listener_getsockname(fd, &address, &length) != 0 ||
-		ic_listener_connect(fd, &address, length, NULL) != 0 ||
-		ic_listener_begin_connect(fd, &address, length, NULL) != 0 ||
+		ic_listener_bind(fd, &address, length, &report) == 0 ||
+		ic_listener_listen(fd, 128, &report) != 0 ||
+		ic_listener_connect(fd, &address, length, NULL) == 0 ||
+		ic_listener_begin_connect(fd, &address, length, NULL) == 0 ||
 		ic_listener_census(&options, &census) != 0)
 		return 1;
-	return report.step == (int32_t) step && report.origin != (int32_t) origin &&
-		ic_listener_step_name(report.step)[0] == 'n' &&
-		ic_listener_version()[0] == version[8] ? 0 : 1;
+	return strcmp(ic_listener_step_name(step), "none") == 0 && strcmp(ic_listener_version(), version + 8) == 0 ? 0 : 1;
 }
 END
 cp "$work/used.c" "$work/used.cc"
@@ -78,13 +67,10 @@ do
 		clang++ -std=$standard $cxx_warnings -I../include -fsyntax-only "$work/used.cc"
 done
 
-c_names_in_cxx()
+# The linker finds the functions by their C names.
+cxx_program()
 {
-	g++ -std=c++11 -I../include -c -o "$work/used.o" "$work/used.cc"
-	is "what a C++ program asks the linker for" \
-		"$(sed -n 's/^[a-z].*[ *]\(setup_listener\|ic_listener_[a-z_]*\)(.*/\1/p' ../include/ic_listener.h | sort)" \
-		"$(nm -u "$work/used.o" | awk '{ print $2 }' | grep -v '^_' | sort)"
+	g++ -std=c++11 -I../include -o "$work/used" "$work/used.cc" ../target/lib/libic_listener.a && "$work/used"
 }
-
-check_with g++ "g++: the functions have their C names" c_names_in_cxx
+check_with g++ "a C++ program calls every function" cxx_program
 finish
