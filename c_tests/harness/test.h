@@ -39,21 +39,15 @@
 #define TEST_IN_NETNS(name) TEST_(name, run_in_netns)
 
 #define TEST_(promise, run) \
-	static void promise##_body(void); \
-	static void \
-	promise##_in_child(void *argument) \
-	{ \
-		(void) argument; \
-		promise##_body(); \
-	} \
+	static void promise##_body(void *unused); \
 	static void \
 	promise(void **state) \
 	{ \
 		(void) state; \
-		assert_passes(run, promise##_in_child, NULL); \
+		assert_passes(run, promise##_body, NULL); \
 	} \
 	static void \
-	promise##_body(void)
+	promise##_body(void *unused __attribute__((unused)))
 
 /* For a cmocka test that runs a body with several arguments. */
 #define assert_passes_in_netns(body, argument) \
