@@ -316,11 +316,10 @@ static const char *const addresses[][2] = {
 	{"::1", "::1"}, {"::ffff:127.0.0.1", "::ffff:127.0.0.1"},
 };
 
-static void
-connect_in_all_ways(void *number)
+TEST_EACH_IN_NETNS(connections_leave_the_socket_the_caller_s, lengthof(addresses))
 {
-	const char *address = addresses[*(int *) number][0];
-	const char *to = addresses[*(int *) number][1];
+	const char *address = addresses[number][0];
+	const char *to = addresses[number][1];
 
 	skip_without_ipv6();
 	crowd(PORT_MIN, PORT_MAX);
@@ -368,25 +367,16 @@ connect_in_all_ways(void *number)
 	}
 }
 
-static void
-connections_leave_the_socket_the_caller_s(void **state)
-{
-	(void) state;
-	for (int i = 0; i < (int) lengthof(addresses); i++)
-		assert_passes_in_netns(connect_in_all_ways, &i);
-}
-
 /*
  * bind(), and then?
  */
 
 /* On 64 ports in TIME_WAIT, all of those that are held: 64 of 64. */
-static void
-bind_and_listen(void *argument)
+TEST_EACH_IN_NETNS(every_port_can_be_bound_and_listened_on, lengthof(addresses) * 2)
 {
-	const char *address = addresses[*(int *) argument / 2][0];
-	const char *host = addresses[*(int *) argument / 2][1];
-	bool		asks = *(int *) argument % 2;
+	const char *address = addresses[number / 2][0];
+	const char *host = addresses[number / 2][1];
+	bool		asks = number % 2;
 
 	skip_without_ipv6();
 	crowd(PORT_MIN, PORT_MAX);
@@ -424,14 +414,6 @@ bind_and_listen(void *argument)
 		connected_from(host, 9000 + i, host, local_port(fd));
 		accept_from(fd);
 	}
-}
-
-static void
-every_port_can_be_bound_and_listened_on(void **state)
-{
-	(void) state;
-	for (int i = 0; i < (int) lengthof(addresses) * 2; i++)
-		assert_passes_in_netns(bind_and_listen, &i);
 }
 
 /* Neighbours take every port but two between bind() and listen(). */

@@ -128,13 +128,12 @@ stack_used(int number)
 	return size - untouched;
 }
 
-static void
-measure_stack(void *host)
+TEST_EACH_IN_NETNS(the_stack_is_as_deep_as_the_header_says, HOSTS)
 {
 	skip_without_ipv6();
-	make_host(*(int *) host);
+	make_host(number);
 	server_length = socket_address("127.0.0.1", SERVER_PORT, &server);
-	for (int number = 1; number < CALLS; number++)
+	for (int which = 1; which < CALLS; which++)
 	{
 		int			pid = fork_child();
 		long		used;
@@ -145,18 +144,10 @@ measure_stack(void *host)
 			continue;
 		}
 		call_fd = stream_socket("127.0.0.1");
-		used = stack_used(number) - stack_used(0);
-		require(used <= STACK, "host %d, call %d: %ld bytes of stack", *(int *) host, number, used);
+		used = stack_used(which) - stack_used(0);
+		require(used <= STACK, "host %d, call %d: %ld bytes of stack", number, which, used);
 		_exit(0);
 	}
-}
-
-static void
-the_stack_is_as_deep_as_the_header_says(void **state)
-{
-	(void) state;
-	for (int host = 0; host < HOSTS; host++)
-		assert_passes_in_netns(measure_stack, &host);
 }
 
 /*

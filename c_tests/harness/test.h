@@ -49,6 +49,24 @@
 	static void \
 	promise##_body(void *unused __attribute__((unused)))
 
+/* The same for each number below count. */
+#define TEST_EACH_IN_NETNS(promise, count) \
+	static void promise##_body(int number); \
+	static void \
+	promise##_by_number(void *number) \
+	{ \
+		promise##_body(*(int *) number); \
+	} \
+	static void \
+	promise(void **state) \
+	{ \
+		(void) state; \
+		for (int i = 0; i < (int) (count); i++) \
+			assert_passes(run_in_netns, promise##_by_number, &i); \
+	} \
+	static void \
+	promise##_body(int number)
+
 /* For a cmocka test that runs a body with several arguments. */
 #define assert_passes_in_netns(body, argument) \
 	assert_passes(run_in_netns, body, argument)
