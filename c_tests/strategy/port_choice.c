@@ -141,7 +141,7 @@ take_odd_offsets(void *argument)
 static void
 odd_offsets_come_first(void **state)
 {
-	static const int parities[][2] = {{40000, 40063}, {40001, 40064}, {32768, 60999}};
+	static const int parities[][2] = {{40000, 40127}, {40001, 40128}, {32768, 60999}};
 
 	(void) state;
 	for (size_t i = 0; i < lengthof(parities); i++)
