@@ -93,10 +93,11 @@ pub(crate) fn name_port(
     answer
 }
 
-/// Whether the socket is of another network namespace than one that this thread has made now: then neither /proc nor
-/// sock_diag nor a claim speaks of it. Before Linux 5.14 nobody can tell.
-pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: BorrowedFd<'_>) -> bool {
-    sys::netns_cookie(socket) != sys::netns_cookie(made_now)
+/// Whether the socket is of another network namespace than this thread: then neither /proc nor sock_diag nor a claim
+/// speaks of it. Before Linux 5.14 nobody can tell, nor without a descriptor.
+pub(crate) fn is_foreign(socket: BorrowedFd<'_>) -> bool {
+    Socket::new(Domain::IPV4, Type::DGRAM, None)
+        .is_ok_and(|made_now| sys::netns_cookie(socket) != sys::netns_cookie(made_now.as_fd()))
 }
 
 /// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
@@ -105,15 +106,12 @@ pub(crate) struct Probe<'a> {
     like: BorrowedFd<'a>,
     address: SocketAddr,
     socket: Option<Socket>,
-    /// Whether the caller's socket is of another network namespace.
-    pub(crate) is_foreign: bool,
 }
 
 impl<'a> Probe<'a> {
     pub(crate) fn new(like: BorrowedFd<'a>, address: SocketAddr) -> Self {
-        let mut probe = Self { like, address, socket: None, is_foreign: false };
+        let mut probe = Self { like, address, socket: None };
         probe.open();
-        probe.is_foreign = probe.socket.as_ref().is_some_and(|socket| is_foreign(like, socket.as_fd()));
         probe
     }
 
@@ -123,7 +121,7 @@ impl<'a> Probe<'a> {
     }
 
     pub(crate) fn can_tell(&self) -> bool {
-        self.socket.is_some() && !self.is_foreign
+        self.socket.is_some()
     }
 
     /// Whether the port can be had. Where nobody knows (no descriptor is left), the caller's socket has to ask.

@@ -20,11 +20,11 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
@@ -59,43 +59,31 @@ pub(crate) struct PortSearch<'a> {
     /// From the port that it connects to on its own host, a socket would talk to itself.
     self_connect_port: Option<u16>,
     ports: Ports,
+    /// Where sock_diag is there, and the source address, and so the 4-tuple, is known.
     inet_diag: Option<InetDiag>,
-    /// False once it has said that it cannot answer.
-    is_answered: Cell<bool>,
     randoms: Randoms,
     /// A port whose connection to this destination is in TIME_WAIT.
     in_time_wait: Cell<Option<u16>>,
 }
 
-/// What became of a search.
-pub(crate) enum Found {
-    /// The socket is bound to a port. To be kept until connect() has returned.
-    Port(Claim),
-    Nothing,
-    /// bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot tell: it goes
-    /// on to show the port of a connection that was refused.) connect()'s first answer stands.
-    Impossible,
-}
-
+// An error of the searches: bind() cannot name a port. A policy refuses the call, or the socket has one. (getsockname()
+// cannot tell: it goes on to show the port of a connection that was refused.) connect()'s first answer stands.
 impl<'a> PortSearch<'a> {
     /// None where nothing can be named: the socket is of another network namespace, there is no way to the destination,
     /// or the range cannot be read.
     pub(crate) fn new(socket: BorrowedFd<'a>, address: &SockAddr, attempts: &mut Attempts) -> Option<Self> {
         let destination = address.as_socket()?;
         *attempts = Attempts::on(Purpose::Connect, &destination);
-        let mut local = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
-        local.set_port(ANY_PORT);
-        let inet_diag = InetDiag::new().ok();
-        let route_probe = route_probe_for(socket, local);
-        let made_now = inet_diag.as_ref().map(AsFd::as_fd).or_else(|| route_probe.as_ref().ok().map(AsFd::as_fd));
-        if made_now.is_some_and(|made_now| is_foreign(socket, made_now)) {
+        let mut bound = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
+        bound.set_port(ANY_PORT);
+        if is_foreign(socket) {
             return None;
         }
-        let source = match route_probe.and_then(|route_probe| source_towards(route_probe, local, address)) {
+        let source = match source_towards(socket, bound, address) {
             // There is no way to the destination, whatever the port.
             Err(error) if is_no_way(&error) => return None,
             // It cannot be asked: no descriptor, no UDP port, a policy against UDP. The wildcard has to do.
-            Err(_) => local,
+            Err(_) => bound,
             Ok(source) => source,
         };
         let ports = attempts.noting(OwnWindow::of(socket).ports())?;
@@ -106,76 +94,56 @@ impl<'a> PortSearch<'a> {
         let to_itself = from == to || from.is_unspecified();
         let mut randoms = Randoms::for_this_call();
         randoms.differ_by_process();
-        let interface = interface_of(socket, destination);
-        let self_connect_port = to_itself.then(|| destination.port());
-        let (is_answered, in_time_wait) = (Cell::new(true), Cell::new(None));
         Some(Self {
             socket,
-            bound: local,
+            bound,
             source,
             destination,
-            interface,
-            self_connect_port,
+            interface: interface_of(socket, destination),
+            self_connect_port: to_itself.then(|| destination.port()),
             ports,
-            inet_diag,
-            is_answered,
+            inet_diag: InetDiag::new().ok().filter(|_| !from.is_unspecified()),
             randoms,
-            in_time_wait,
+            in_time_wait: Cell::new(None),
         })
     }
 
-    /// Asks about some ports.
-    pub(crate) fn some(&mut self, attempts: &mut Attempts) -> Found {
-        self.ask_about_some(attempts).unwrap_or(Found::Impossible)
-    }
-
-    /// Looks at the whole range, unless that was in vain a moment ago.
-    pub(crate) fn whole(&mut self, attempts: &mut Attempts) -> Found {
-        self.look_at_all(attempts).unwrap_or(Found::Impossible)
-    }
-
-    fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
+    /// Names one of some ports. The claim is to be kept until connect() has returned.
+    pub(crate) fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Option<Claim>, Failure> {
         attempts.begin_pass(&self.ports);
-        if !self.can_ask() {
-            return Ok(Found::Nothing);
+        if self.inet_diag.is_none() {
+            return Ok(None);
         }
         for port in PortOrder::new(&self.ports, &mut self.randoms).take(QUESTIONS) {
-            let (answer, claim) = self.name(port, true, false)?;
-            if !self.can_ask() {
-                break;
-            }
-            attempts.count(answer);
-            if answer == Answer::Ours {
-                return Ok(Found::Port(claim));
+            let named = self.name(port, true, false)?;
+            attempts.count(named.as_ref().err().copied().unwrap_or(Answer::Ours));
+            if let Ok(claim) = named {
+                return Ok(Some(claim));
             }
         }
-        Ok(Found::Nothing)
+        Ok(None)
     }
 
-    fn look_at_all(&mut self, attempts: &mut Attempts) -> Result<Found, Failure> {
+    /// The same with the whole range, unless that was in vain a moment ago.
+    pub(crate) fn look_at_all(&mut self, attempts: &mut Attempts) -> Result<Option<Claim>, Failure> {
         let (now, used) = (sys::monotonic_time(), sys::thread_cpu_time());
-        let is_small = self.ports.range().span() <= SMALL_RANGE;
-        if !is_small && !may_search(self.destination, now) {
+        if self.ports.range().span() > SMALL_RANGE && !may_search(self.destination, now) {
             return self.take_over(self.in_time_wait.get(), attempts);
         }
         let (Ok(mut connected), Ok(mut in_time_wait)) = (PortSet::new(), PortSet::new()) else {
-            return Ok(Found::Nothing);
+            return Ok(None);
         };
-        // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
-        let of_ipv4 = self.source.is_ipv4();
         let mut left = self.ports.usable();
-        if left > FEW || !self.can_ask() {
-            let _ = self.list(of_ipv4, &mut connected, &mut in_time_wait);
-            left = left.saturating_sub(connected.count + in_time_wait.count);
-            if left > FEW && self.destination.ip().to_canonical().is_ipv4() {
-                let _ = self.list(!of_ipv4, &mut connected, &mut in_time_wait);
-            }
+        // What cannot be listed is found out by asking.
+        if left > FEW || self.inet_diag.is_none() {
+            let _ = self.list(&mut connected, &mut in_time_wait);
+            left -= connected.count + in_time_wait.count;
         }
 
-        let mut claim = Claim::Unavailable;
+        let mut won = None;
         let mut probe = Probe::new(self.socket, self.source);
         let order = PortOrder::new(&self.ports, &mut self.randoms);
-        let won = sweep(&self.ports, order.clone(), attempts, |port, heeds_claims| {
+        sweep(&self.ports, order.clone(), attempts, |port, heeds_claims| {
             if connected.contains(port) || in_time_wait.contains(port) {
                 return Ok(Answer::Connected);
             }
@@ -187,14 +155,20 @@ impl<'a> PortSearch<'a> {
                 }
                 return Ok(refused);
             }
-            let mut answer = probe.ask_for(port)?;
-            if answer == Answer::Ours {
-                (answer, claim) = self.name(port, heeds_claims, false)?;
+            let answer = probe.ask_for(port)?;
+            if answer != Answer::Ours {
+                return Ok(answer);
             }
-            Ok(answer)
+            Ok(match self.name(port, heeds_claims, false)? {
+                Ok(claim) => {
+                    won = Some(claim);
+                    Answer::Ours
+                }
+                Err(refused) => refused,
+            })
         })?;
         if won.is_some() {
-            return Ok(Found::Port(claim));
+            return Ok(won);
         }
         let may_be_named = |&port: &u16| in_time_wait.contains(port) && matches!(probe.ask_for(port), Ok(Answer::Ours));
         let found = self.take_over(order.filter(may_be_named), attempts)?;
@@ -203,46 +177,45 @@ impl<'a> PortSearch<'a> {
     }
 
     /// Names one of these ports, whose connections to this destination are in TIME_WAIT.
-    fn take_over(&self, ports: impl IntoIterator<Item = u16>, attempts: &mut Attempts) -> Result<Found, Failure> {
-        let mut ports = ports.into_iter().peekable();
-        if ports.peek().is_some() && timestamps_are_on() {
+    fn take_over(
+        &self,
+        ports: impl IntoIterator<Item = u16>,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Claim>, Failure> {
+        if timestamps_are_on() {
             for port in ports {
-                if let (Answer::Ours, claim) = self.name(port, true, true)? {
-                    attempts.connections_taken -= 1; // It was counted.
-                    return Ok(Found::Port(claim));
+                // Nothing else is left, so that claims of strangers are not heeded.
+                if let Ok(claim) = self.name(port, false, true)? {
+                    attempts.connections_taken = attempts.connections_taken.saturating_sub(1);
+                    return Ok(Some(claim));
                 }
             }
         }
-        Ok(Found::Nothing)
-    }
-
-    /// Whether sock_diag is there, and the source address, and so the 4-tuple, is known.
-    fn can_ask(&self) -> bool {
-        self.inet_diag.is_some() && self.is_answered.get() && !self.source.ip().to_canonical().is_unspecified()
+        Ok(None)
     }
 
     /// Claims a port and binds the socket to it, if the connection can be made from there.
-    fn name(&self, port: u16, heeds_claims: bool, takes_over: bool) -> Result<(Answer, Claim), Failure> {
+    fn name(&self, port: u16, heeds_claims: bool, takes_over: bool) -> Result<Result<Claim, Answer>, Failure> {
         if self.self_connect_port == Some(port) {
-            return Ok((Answer::Connected, Claim::Unavailable));
+            return Ok(Err(Answer::Connected));
         }
         if let Some(refused) = self.refusal_of(port, takes_over) {
-            return Ok((refused, Claim::Unavailable));
+            return Ok(Err(refused));
         }
         let claim = Claim::to_connect(self.from(port), self.destination, heeds_claims);
         if let Claim::Refused = claim {
-            return Ok((Answer::Claimed, claim));
+            return Ok(Err(Answer::Claimed));
         }
         if let Some(refused) = self.refusal_of(port, takes_over) {
-            return Ok((refused, claim));
+            return Ok(Err(refused));
         }
-        Ok((name_port(self.socket, self.bound, self.source, port)?, claim))
+        let answer = name_port(self.socket, self.bound, self.source, port)?;
+        Ok(if answer == Answer::Ours { Ok(claim) } else { Err(answer) })
     }
 
     /// Asks who has the 4-tuple. None where the connection can be made, or nobody can be asked.
     fn refusal_of(&self, port: u16, takes_over: bool) -> Option<Answer> {
-        let inet_diag = self.inet_diag.as_ref().filter(|_| self.can_ask())?;
-        match inet_diag.state_of(self.from(port), self.destination, self.interface) {
+        match self.inet_diag.as_ref()?.state_of(self.from(port), self.destination, self.interface) {
             Ok(None) => None,
             Ok(Some(TIME_WAIT)) if takes_over => None,
             Ok(Some(TIME_WAIT)) => {
@@ -250,13 +223,9 @@ impl<'a> PortSearch<'a> {
                 Some(Answer::Connected)
             }
             // On an interface it may be a listener outside of its VRF. bind() knows.
-            Ok(Some(LISTEN)) if self.interface == 0 => Some(Answer::InUse),
-            Ok(Some(LISTEN)) => None,
-            Ok(Some(_)) => Some(Answer::Connected),
-            Err(_) => {
-                self.is_answered.set(false);
-                Some(Answer::Connected)
-            }
+            Ok(Some(LISTEN)) if self.interface != 0 => None,
+            Ok(Some(LISTEN)) => Some(Answer::InUse),
+            Ok(Some(_)) | Err(_) => Some(Answer::Connected),
         }
     }
 
@@ -266,22 +235,22 @@ impl<'a> PortSearch<'a> {
         source
     }
 
-    /// The ports that have a connection of that family from this source to this destination.
-    fn list(&self, of_ipv4: bool, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
+    /// The ports that have a connection from this source to this destination.
+    fn list(&self, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
         let mut buffer = Pages::new(DUMP_BUFFER)?;
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
         let mut add = |entry: &Entry| {
             let is_ours = entry.local.ip().to_canonical() == source || source.is_unspecified();
             let same_interface = entry.interface == 0 || entry.interface == self.interface;
-            if is_ours && same_interface && canonical(entry.remote) == destination {
+            let may_be_named = self.ports.may_be_named(entry.local.port());
+            if is_ours && same_interface && may_be_named && canonical(entry.remote) == destination {
                 let set = if entry.state == TIME_WAIT { &mut *in_time_wait } else { &mut *connected };
                 set.insert(entry.local.port());
             }
             true
         };
-        let filter = Filter::Towards { destination, of_ipv4 };
-        netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut add)
+        netlink::list(Transport::Tcp, &Filter::Towards(destination), buffer.bytes(), &mut add)
             .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))
     }
 }
@@ -289,19 +258,16 @@ impl<'a> PortSearch<'a> {
 /// net/tcp_states.h
 const LISTEN: u8 = 10;
 
-/// A UDP socket asks for the route and sends nothing.
-fn route_probe_for(socket: BorrowedFd<'_>, local: SocketAddr) -> io::Result<Socket> {
-    socket_like(socket, Domain::for_address(local), Type::DGRAM)
-}
-
-/// Where a connection would come from: the address that the caller bound, or else the one that the route has. The
-/// wildcard would do to bind a port, but then a listener on any address of the host would be in the way.
-fn source_towards(route_probe: Socket, local: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
-    if !local.ip().is_unspecified() {
-        return Ok(local);
+/// Where a connection would come from: the address that the caller bound, or else the one that the route has, for which
+/// a UDP socket asks that sends nothing. The wildcard would do to bind a port, but then a listener on any address of the
+/// host would be in the way.
+fn source_towards(socket: BorrowedFd<'_>, bound: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
+    if !bound.ip().is_unspecified() {
+        return Ok(bound);
     }
+    let route_probe = socket_like(socket, Domain::for_address(bound), Type::DGRAM)?;
     route_probe.connect(address)?;
-    let mut source = route_probe.local_addr()?.as_socket().unwrap_or(local);
+    let mut source = route_probe.local_addr()?.as_socket().unwrap_or(bound);
     source.set_port(ANY_PORT);
     Ok(source)
 }

@@ -19,9 +19,11 @@ use std::time::Duration;
 use socket2::{SockAddr, SockRef};
 
 use crate::attempts::{Answer, Purpose};
-use crate::callers_socket::{OwnWindow, Probe, bind_address, is_deferred, is_set, is_tcp, name_port, set_deferred};
+use crate::callers_socket::{
+    OwnWindow, Probe, bind_address, is_deferred, is_foreign, is_set, is_tcp, name_port, set_deferred,
+};
 use crate::claim::Claim;
-use crate::connection::{Found, PortSearch};
+use crate::connection::PortSearch;
 use crate::error::{Failure, Step, timed};
 use crate::port_order::{PortOrder, Randoms, window};
 use crate::port_range::{self, Range};
@@ -213,7 +215,7 @@ fn find_port(
     }
 
     let mut probe = Probe::new(socket, address);
-    if !probe.can_tell() {
+    if !probe.can_tell() || is_foreign(socket) {
         return Ok(None);
     }
     let Some(ports) = attempts.noting(own_window.ports()) else {
@@ -308,10 +310,10 @@ fn choose_and_listen(
     };
     address.set_port(ANY_PORT);
     *attempts = Attempts::on(Purpose::Listen, &address);
-    let mut probe = Probe::new(socket, address);
-    if probe.is_foreign {
+    if is_foreign(socket) {
         return Ok(None);
     }
+    let mut probe = Probe::new(socket, address);
     let Some(ports) = attempts.noting(OwnWindow::of(socket).ports()) else {
         return Ok(None);
     };
@@ -362,7 +364,7 @@ pub(crate) fn connect_fd(
     prepare_to_connect(socket);
     let crowded = CROWDED.load(Ordering::Relaxed);
     let confined = crowded && confine(socket);
-    let mut outcome = system_call();
+    let outcome = system_call();
     if confined {
         set_window(&SockRef::from(&socket), None);
     }
@@ -373,26 +375,10 @@ pub(crate) fn connect_fd(
         return outcome;
     }
     CROWDED.store(true, Ordering::Relaxed);
-    let mut search = address().and_then(|address| PortSearch::new(socket, &address, attempts));
-    let mut found = search.as_mut().map_or(Found::Impossible, |search| search.some(attempts));
-    if confined && !matches!(found, Found::Port(_)) {
-        // connect() shares the ports of other connections, in the whole range.
-        outcome = system_call();
-        if errno_of(&outcome) != libc::EADDRNOTAVAIL {
-            return outcome;
-        }
-    }
-    if let (Some(search), Found::Nothing) = (&mut search, &found) {
-        found = search.whole(attempts);
-    }
-    drop(search);
-    match found {
-        Found::Port(claim) => {
-            let (outcome, blocks) = begin(socket, claim, &system_call, attempts);
-            if blocks && errno_of(&outcome) == libc::EINPROGRESS { wait_for(&system_call) } else { outcome }
-        }
-        Found::Nothing => Err(no_connection(attempts)),
-        Found::Impossible => outcome,
+    let (outcome, waits) = help(socket, address(), &system_call, confined, attempts);
+    match waits {
+        Some(origin) if errno_of(&outcome) == libc::EINPROGRESS => wait_for(&system_call).map(|_| origin),
+        _ => outcome,
     }
 }
 
@@ -403,58 +389,67 @@ pub(crate) fn begin_connect_fd(
     address: &SockAddr,
     attempts: &mut Attempts,
 ) -> Result<PortOrigin, Failure> {
-    let reference = SockRef::from(&socket);
+    let system_call = || without_help(Step::Connect, SockRef::from(&socket).connect(address));
     if !is_tcp(socket) {
-        return without_help(Step::Connect, reference.connect(address));
+        return system_call();
     }
     prepare_to_connect(socket);
-    let in_vain = || without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-    let Some(mut search) = PortSearch::new(socket, address, attempts) else {
-        return in_vain();
-    };
-    let mut found = search.some(attempts);
-    if let Found::Nothing = found {
-        found = search.whole(attempts);
+    help(socket, Some(address.clone()), &system_call, false, attempts).0
+}
+
+/// Begins a connection for which connect(2) has found no port: from one that is named; or, where it was confined, from
+/// one that it finds in the whole range, because it shares the ports of other connections. For a socket that waits, it
+/// also says where the port came from. Nobody waits with a claim or another descriptor.
+fn help(
+    socket: BorrowedFd<'_>,
+    address: Option<SockAddr>,
+    system_call: &dyn Fn() -> Result<PortOrigin, Failure>,
+    confined: bool,
+    attempts: &mut Attempts,
+) -> (Result<PortOrigin, Failure>, Option<PortOrigin>) {
+    let mut search = address.and_then(|address| PortSearch::new(socket, &address, attempts));
+    let mut found = search.as_mut().and_then(|search| search.ask_about_some(attempts).ok());
+    if confined && !matches!(found, Some(Some(_))) {
+        let (outcome, blocks) = begin(socket, system_call);
+        if errno_of(&outcome) != libc::EADDRNOTAVAIL {
+            return (outcome, blocks.then_some(PortOrigin::PickedByKernel));
+        }
+    }
+    if let (Some(search), Some(None)) = (&mut search, &found) {
+        found = search.look_at_all(attempts).ok();
     }
     match found {
-        Found::Port(claim) => {
-            let system_call = || without_help(Step::Connect, reference.connect(address));
-            begin(socket, claim, &system_call, attempts).0
+        Some(Some(_claim)) => {
+            let (outcome, blocks) = begin(socket, system_call);
+            if errno_of(&outcome) != libc::EADDRNOTAVAIL {
+                return (outcome.map(|_| PortOrigin::Reused), blocks.then_some(PortOrigin::Reused));
+            }
+            // Another program was faster.
+            attempts.connections_taken += 1;
+            (Err(no_connection(attempts)), None)
         }
-        Found::Nothing => Err(no_connection(attempts)),
-        Found::Impossible => in_vain(),
+        Some(None) => (Err(no_connection(attempts)), None),
+        None => (without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))), None),
     }
 }
 
-/// Begins a connection from the port that was named, and gives the claim back. Says also whether the socket is one that
-/// waits: it is non-blocking meanwhile, so that nobody waits with a claim.
+/// connect(2) without waiting. Says also whether the socket is one that waits: it is non-blocking meanwhile.
 fn begin(
     socket: BorrowedFd<'_>,
-    claim: Claim,
     system_call: &dyn Fn() -> Result<PortOrigin, Failure>,
-    attempts: &mut Attempts,
 ) -> (Result<PortOrigin, Failure>, bool) {
     let reference = SockRef::from(&socket);
-    let blocks = !reference.nonblocking().unwrap_or(true);
-    if blocks {
-        let _ = reference.set_nonblocking(true);
-    }
+    let blocks = !reference.nonblocking().unwrap_or(true) && reference.set_nonblocking(true).is_ok();
     let outcome = system_call();
     if blocks {
         let _ = reference.set_nonblocking(false);
     }
-    drop(claim);
-    if errno_of(&outcome) == libc::EADDRNOTAVAIL {
-        // Another program was faster.
-        attempts.connections_taken += 1;
-        return (Err(no_connection(attempts)), blocks);
-    }
-    (outcome.map(|_| PortOrigin::Reused), blocks)
+    (outcome, blocks)
 }
 
 /// Waits for a connection that has begun: connect(2), which has another word for a time-out then (SO_SNDTIMEO).
 fn wait_for(system_call: &dyn Fn() -> Result<PortOrigin, Failure>) -> Result<PortOrigin, Failure> {
-    let outcome = system_call().map(|_| PortOrigin::Reused);
+    let outcome = system_call();
     if errno_of(&outcome) == libc::EALREADY {
         return without_help(Step::Connect, Err(io::Error::from_raw_os_error(libc::EINPROGRESS)));
     }

@@ -368,33 +368,30 @@ pub(crate) fn sweep(
     mut take: impl FnMut(u16, bool) -> Result<Answer, Failure>,
 ) -> Result<Option<u16>, Failure> {
     attempts.begin_pass(ports);
-    let mut again = ports.usable() <= SMALL_RANGE;
-    let mut claimed = false;
-    for port in order.clone() {
-        let answer = take(port, true)?;
-        attempts.count(answer);
-        match answer {
-            Answer::Ours => return Ok(Some(port)),
-            Answer::Claimed => claimed = true,
-            Answer::Lost => again = true,
-            Answer::InUse | Answer::Forbidden | Answer::Connected => {}
+    for pass in 0..3 {
+        let mut again = pass == 0 && ports.usable() <= SMALL_RANGE;
+        let mut claimed = false;
+        for port in order.clone() {
+            let answer = take(port, pass < 2)?;
+            match answer {
+                Answer::Claimed => claimed = true,
+                Answer::Lost => again |= pass == 0,
+                _ => {}
+            }
+            if pass == 0 {
+                attempts.count(answer);
+            } else if answer == Answer::Lost {
+                attempts.listens_lost += 1;
+            }
+            if answer == Answer::Ours {
+                return Ok(Some(port));
+            }
         }
-    }
-    for heeds_claims in [true, false] {
         if !(again || claimed) {
             break;
         }
         if claimed {
             (0..YIELDS).for_each(|_| std::thread::yield_now());
-        }
-        (again, claimed) = (false, false);
-        for port in order.clone() {
-            match take(port, heeds_claims)? {
-                Answer::Ours => return Ok(Some(port)),
-                Answer::Lost => attempts.listens_lost += 1,
-                Answer::Claimed => claimed = true,
-                Answer::InUse | Answer::Forbidden | Answer::Connected => {}
-            }
         }
     }
     Ok(None)

@@ -4,10 +4,8 @@
 //! sockets (`INET_DIAG_REQ_BYTECODE`), so that a host's other sockets cost a look in its tables and nothing here. It
 //! asks for no privilege.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -34,8 +32,7 @@ pub(crate) fn list(
     for family in [libc::AF_INET, libc::AF_INET6] {
         let states = match filter {
             Filter::LocalPorts(_) => ALL_STATES,
-            Filter::Towards { of_ipv4, .. } if *of_ipv4 == (family == libc::AF_INET) => CONNECTED_STATES,
-            Filter::Towards { .. } => continue,
+            Filter::Towards(_) => CONNECTED_STATES,
         };
         let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP, states);
         match filter {
@@ -52,7 +49,7 @@ pub(crate) fn list(
                     request.put(&port.to_ne_bytes());
                 }
             }
-            Filter::Towards { destination, .. } => {
+            Filter::Towards(destination) => {
                 // inet_diag_sockid with the port of the destination, then inet_diag_hostcond with its address.
                 request.put(&[0; 2]);
                 request.put(&destination.port().to_be_bytes());
@@ -96,18 +93,21 @@ fn read_answer(mut socket: &Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Ent
 }
 
 /// Asks whether one connection exists.
-pub(crate) struct InetDiag {
-    socket: Socket,
-    /// Whether it is known that somebody answers.
-    answers: Cell<bool>,
-}
+pub(crate) struct InetDiag(Socket);
 
 impl InetDiag {
     /// # Errors
     ///
-    /// As socket(2): a policy may refuse netlink, or no descriptor is left.
+    /// As socket(2): a policy may refuse netlink, or no descriptor is left. A kernel without tcp_diag says ENOENT to
+    /// every question, and to a list, too: to that of the listeners that have a destination, which is empty elsewhere.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { socket: open()?, answers: Cell::new(false) })
+        let mut request = Request::new(libc::AF_INET, Transport::Tcp, NLM_F_REQUEST | NLM_F_DUMP, 1 << 10);
+        request.put(&[0, 0, 0, 1]);
+        request.put(&[0; ID - 4]);
+        let socket = open()?;
+        socket.send(request.bytes())?;
+        read_answer(&socket, &mut [0; 512], &mut |_| true)?;
+        Ok(Self(socket))
     }
 
     /// The state of the socket that has this 4-tuple (net/tcp_states.h), or LISTEN where somebody listens on the source
@@ -117,7 +117,7 @@ impl InetDiag {
     ///
     /// # Errors
     ///
-    /// What the kernel says; ENOENT where it has no tcp_diag.
+    /// What the kernel says.
     pub(crate) fn state_of(
         &self,
         source: SocketAddr,
@@ -134,39 +134,18 @@ impl InetDiag {
         request.put(&to);
         request.put(&interface.to_ne_bytes());
         request.put(&[0xff; 8]); // INET_DIAG_NOCOOKIE
-        self.socket.send(request.bytes())?;
+        self.0.send(request.bytes())?;
         let mut bytes = [0; 512];
-        let length = (&self.socket).read(&mut bytes)?;
+        let length = (&self.0).read(&mut bytes)?;
         let (kind, body, _) = split_message(&bytes[..length]).ok_or_else(malformed)?;
         if kind == SOCK_DIAG_BY_FAMILY {
-            self.answers.set(true);
             return body.get(1).copied().map(Some).ok_or_else(malformed);
         }
         match error_of(body) {
-            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => self.check().map(|()| None),
+            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Some(error) => Err(error),
             None => Err(malformed()),
         }
-    }
-
-    /// A kernel without tcp_diag says ENOENT to every question, and to a list, too. The list of the listeners that have
-    /// a destination is empty elsewhere, and costs nothing.
-    fn check(&self) -> io::Result<()> {
-        if !self.answers.get() {
-            let mut request = Request::new(libc::AF_INET, Transport::Tcp, NLM_F_REQUEST | NLM_F_DUMP, 1 << 10);
-            request.put(&[0, 0, 0, 1]);
-            request.put(&[0; ID - 4]);
-            self.socket.send(request.bytes())?;
-            read_answer(&self.socket, &mut [0; 512], &mut |_| true)?;
-            self.answers.set(true);
-        }
-        Ok(())
-    }
-}
-
-impl AsFd for InetDiag {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 
@@ -357,7 +336,7 @@ mod tests {
             other.set_port(1);
             assert_eq!(inet_diag.state_of(ours, other, 0).unwrap(), None);
             assert_eq!(inet_diag.state_of(server, other, 0).unwrap(), Some(10));
-            let filter = Filter::Towards { destination: server, of_ipv4: server.is_ipv4() };
+            let filter = Filter::Towards(server);
             let mut towards = Vec::new();
             let mut each = |entry: &Entry| {
                 towards.push((entry.local, entry.state));
