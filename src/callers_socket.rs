@@ -37,35 +37,19 @@ pub(crate) fn is_tcp(socket: BorrowedFd<'_>) -> bool {
     matches!(socket.protocol(), Ok(Some(Protocol::TCP))) && matches!(socket.r#type(), Ok(Type::STREAM))
 }
 
-/// The window that the caller has confined the socket to, if any: IP_LOCAL_PORT_RANGE.
-#[derive(Clone, Copy)]
-pub(crate) struct OwnWindow(u32);
+/// The window that the caller has confined the socket to, as IP_LOCAL_PORT_RANGE has it; or 0.
+pub(crate) fn own_window(socket: BorrowedFd<'_>) -> u32 {
+    sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).unwrap_or(0)
+}
 
-impl OwnWindow {
-    pub(crate) fn of(socket: BorrowedFd<'_>) -> Self {
-        Self(sys::get_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE).unwrap_or(0))
-    }
-
-    pub(crate) fn is_set(self) -> bool {
-        self.0 != 0
-    }
-
-    pub(crate) fn restore(self, socket: BorrowedFd<'_>) {
-        // Fails before Linux 6.3, where there is nothing to restore.
-        let _ = sys::set_option(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, self.0);
-    }
-
-    /// The ports that may be named: those of the host's range, inside the window, that are not reserved.
-    pub(crate) fn ports(self) -> Result<Ports, Unreadable> {
-        let inside = |host: Range| {
-            let (low, high) = (self.0 as u16, (self.0 >> 16) as u16);
-            // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
-            let min = if host.contains(low) { low } else { host.min() };
-            let max = if host.contains(high) { high } else { host.max() };
-            Ports::not_reserved(Range::new(min, max).unwrap_or(host))
-        };
-        port_range::read_host_range().or_else(Unreadable::or_remembered).and_then(inside)
-    }
+/// The ports of the host's range, inside such a window, that are not reserved.
+pub(crate) fn ports_in(window: u32) -> Result<Ports, Unreadable> {
+    let host = port_range::read_host_range().or_else(Unreadable::or_remembered)?;
+    let (low, high) = (window as u16, (window >> 16) as u16);
+    // As the kernel does: each end counts if it lies inside the host's range (`inet_sk_get_local_port_range`).
+    let min = if host.contains(low) { low } else { host.min() };
+    let max = if host.contains(high) { high } else { host.max() };
+    Ports::not_reserved(Range::new(min, max).unwrap_or(host))
 }
 
 /// bind(2) of an address without a port. None where the kernel cannot do that.

@@ -28,7 +28,7 @@ use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
-use crate::callers_socket::{OwnWindow, Probe, is_foreign, name_port, socket_like};
+use crate::callers_socket::{Probe, is_foreign, name_port, own_window, ports_in, socket_like};
 use crate::census::netlink::{self, InetDiag};
 use crate::census::{Entry, Filter, TIME_WAIT, Transport, proc};
 use crate::claim::Claim;
@@ -86,7 +86,7 @@ impl<'a> PortSearch<'a> {
             Err(_) => bound,
             Ok(source) => source,
         };
-        let ports = attempts.noting(OwnWindow::of(socket).ports())?;
+        let ports = attempts.noting(ports_in(own_window(socket)))?;
         attempts.address = Some(source);
         let destination = where_it_goes(destination, source);
         // An unspecified source may be any.
@@ -137,7 +137,7 @@ impl<'a> PortSearch<'a> {
         // What cannot be listed is found out by asking.
         if left > FEW || self.inet_diag.is_none() {
             let _ = self.list(&mut connected, &mut in_time_wait);
-            left -= connected.count + in_time_wait.count;
+            left = left.saturating_sub(connected.count + in_time_wait.count);
         }
 
         let mut won = None;

@@ -20,7 +20,7 @@ use socket2::{SockAddr, SockRef};
 
 use crate::attempts::{Answer, Purpose};
 use crate::callers_socket::{
-    OwnWindow, Probe, bind_address, is_deferred, is_foreign, is_set, is_tcp, name_port, set_deferred,
+    Probe, bind_address, is_deferred, is_foreign, is_set, is_tcp, name_port, own_window, ports_in, set_deferred,
 };
 use crate::claim::Claim;
 use crate::connection::PortSearch;
@@ -168,9 +168,11 @@ pub(crate) fn bind_fd(
     if reuse {
         let _ = allow_reuse(&reference, false);
     }
-    let own_window = OwnWindow::of(socket);
-    let found = find_port(socket, wanted, own_window, attempts);
-    own_window.restore(socket);
+    let window = own_window(socket);
+    let found = find_port(socket, wanted, window, attempts);
+    if window != 0 {
+        set_window(&reference, window);
+    }
     if reuse {
         let _ = allow_reuse(&reference, true);
     }
@@ -185,7 +187,7 @@ pub(crate) fn bind_fd(
 fn find_port(
     socket: BorrowedFd<'_>,
     address: SocketAddr,
-    own_window: OwnWindow,
+    window: u32,
     attempts: &mut Attempts,
 ) -> Result<Option<PortOrigin>, Failure> {
     let reference = SockRef::from(&socket);
@@ -194,7 +196,7 @@ fn find_port(
         search_windows(&reference, address, range, widths, &mut randoms, attempts)
     };
     let mut searched = Search::Impossible;
-    if !own_window.is_set() {
+    if window == 0 {
         searched = Search::Taken;
         if let Some(range) = port_range::cached_host_range().filter(|range| range.span() > SMALL_RANGE) {
             searched = search(range, &[1], attempts)?;
@@ -218,7 +220,7 @@ fn find_port(
     if !probe.can_tell() || is_foreign(socket) {
         return Ok(None);
     }
-    let Some(ports) = attempts.noting(own_window.ports()) else {
+    let Some(ports) = attempts.noting(ports_in(window)) else {
         return Ok(None);
     };
     if searched == Search::Taken && ports.range().span() > SMALL_RANGE {
@@ -314,7 +316,7 @@ fn choose_and_listen(
         return Ok(None);
     }
     let mut probe = Probe::new(socket, address);
-    let Some(ports) = attempts.noting(OwnWindow::of(socket).ports()) else {
+    let Some(ports) = attempts.noting(ports_in(own_window(socket))) else {
         return Ok(None);
     };
     if allow_reuse(&reference, true).is_err() {
@@ -366,7 +368,7 @@ pub(crate) fn connect_fd(
     let confined = crowded && confine(socket);
     let outcome = system_call();
     if confined {
-        set_window(&SockRef::from(&socket), None);
+        set_window(&SockRef::from(&socket), 0);
     }
     if errno_of(&outcome) != libc::EADDRNOTAVAIL {
         if crowded && matches!(errno_of(&outcome), 0 | libc::EINPROGRESS | libc::EINTR) {
@@ -486,9 +488,9 @@ static CROWDED: AtomicBool = AtomicBool::new(false);
 /// Has connect() look at a part of the range only, unless the caller has confined it already.
 fn confine(socket: BorrowedFd<'_>) -> bool {
     let believed = port_range::cached_host_range().filter(|range| range.span() > CONNECT_WINDOW);
-    let Some(range) = believed.filter(|_| !OwnWindow::of(socket).is_set()) else {
+    let Some(range) = believed.filter(|_| own_window(socket) == 0) else {
         return false;
     };
     let window = window(range, CONNECT_WINDOW, Randoms::for_this_call().next());
-    set_window(&SockRef::from(&socket), Some(window))
+    set_window(&SockRef::from(&socket), window.ends())
 }

@@ -58,7 +58,7 @@ mod text;
 
 pub use attempts::{Attempts, PortOrigin};
 #[doc(hidden)]
-pub use census::SeenSocket;
+pub use census::Entry as SeenSocket;
 pub use census::{Census, CensusSource, Holders};
 pub use drop_in::{Outcome, bind, connect, listen, local_addr};
 pub use error::{Error, Step};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::address;
-use crate::census::{self, Census, SeenSocket, Transport};
+use crate::census::{self, Census, Entry, Transport};
 use crate::error::{Failure, timed};
 use crate::listener::{self, NewSocket};
 use crate::port_range::{Ports, Range};
@@ -160,10 +160,10 @@ impl Options {
         self.take_census().map_err(|failure| io::Error::from_raw_os_error(failure.errno()))
     }
 
-    /// Every TCP socket of this network namespace that is in the way of the address: for `ic_ports`.
+    /// The TCP sockets of this network namespace that are in the way of the address: for `ic_ports`.
     #[doc(hidden)]
-    pub fn for_each_socket(&self, each: &mut dyn FnMut(SeenSocket)) -> io::Result<()> {
-        census::for_each_socket(self.address, each)
+    pub fn sockets(&self) -> io::Result<Vec<Entry>> {
+        census::sockets(self.address)
     }
 
     pub(crate) fn take_census(&self) -> Result<Census, Failure> {

@@ -46,6 +46,11 @@ impl Range {
         (self.min..=self.max).contains(&port)
     }
 
+    /// Both ends in one word, as IP_LOCAL_PORT_RANGE has them: ip(7).
+    pub(crate) fn ends(self) -> u32 {
+        (u32::from(self.max) << 16) | u32::from(self.min)
+    }
+
     /// The port so many places above the lower end; `offset` is below [`Range::span`].
     pub(crate) fn at_offset(self, offset: u32) -> u16 {
         (u32::from(self.min) + offset) as u16
@@ -91,7 +96,7 @@ const WRONG: u32 = 1 << 16;
 pub(crate) fn read_host_range() -> Result<Range, Unreadable> {
     let mut text = [0; 64];
     let range = read_once(RANGE_FILE, &mut text).and_then(|text| parse_range(text).ok_or(Unreadable::HIDDEN_RANGE))?;
-    CACHED.store((u32::from(range.max) << 16) | u32::from(range.min), Ordering::Relaxed);
+    CACHED.store(range.ends(), Ordering::Relaxed);
     Ok(range)
 }
 

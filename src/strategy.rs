@@ -430,11 +430,11 @@ pub(crate) fn search_in(
     window: Range,
     attempts: &mut Attempts,
 ) -> Result<Search, Failure> {
-    if !set_window(socket, Some(window)) {
+    if !set_window(socket, window.ends()) {
         return Ok(Search::Impossible);
     }
     let answer = bind(socket, address, ANY_PORT);
-    set_window(socket, None);
+    set_window(socket, 0);
     match answer? {
         Answer::Ours => {
             attempts.count(Answer::Ours);
@@ -482,10 +482,9 @@ pub(crate) fn listen(socket: &SockRef<'_>, backlog: i32) -> Result<bool, Failure
 /// The port number by which bind() is asked to pick one.
 pub(crate) const ANY_PORT: u16 = 0;
 
-/// Confines the kernel's own choice of a port to a window, or to the host's range again. False when the kernel cannot
-/// do that.
-pub(crate) fn set_window(socket: &SockRef<'_>, window: Option<Range>) -> bool {
-    let ends = window.map_or(0, |window| (u32::from(window.max()) << 16) | u32::from(window.min()));
+/// Confines the kernel's own choice of a port to a window, or, with 0, to the host's range again. False when the kernel
+/// cannot do that.
+pub(crate) fn set_window(socket: &SockRef<'_>, ends: u32) -> bool {
     sys::set_option(socket.as_fd(), libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, ends).is_ok()
 }
 

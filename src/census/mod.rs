@@ -135,68 +135,81 @@ pub(crate) fn take(transport: Transport, address: Option<SocketAddr>, ports: &Po
     let range = ports.range().min()..=ports.range().max();
     let mut memory = Pages::new(PORT_NUMBERS + BUFFER)?;
     let (strongest, buffer) = memory.bytes().split_at_mut(PORT_NUMBERS);
-    let mut tally = Tally::new(strongest, range.clone(), address);
-
+    let until = sys::thread_cpu_time() + LONGEST;
     let filter = Filter::LocalPorts(range.clone());
-    let source = match netlink::list(transport, &filter, buffer, &mut |entry| tally.add(entry)) {
+    // False when the time is over; then no more is to be added.
+    let (mut sockets, mut complete) = (0u32, true);
+    let mut add = |strongest: &mut [u8], entry: &Entry| {
+        sockets += 1;
+        if sockets % 256 == 0 {
+            complete = sys::thread_cpu_time() < until;
+        }
+        if range.contains(&entry.local.port()) && in_the_way(address, entry) {
+            let strongest = &mut strongest[usize::from(entry.local.port())];
+            *strongest = strength(entry).max(*strongest);
+        }
+        complete
+    };
+    let source = match netlink::list(transport, &filter, buffer, &mut |entry| add(strongest, entry)) {
         Ok(()) => CensusSource::Netlink,
         Err(refused) => {
-            tally.forget();
-            proc::list(transport, buffer, &mut |entry| tally.add(entry)).map_err(|error| {
+            strongest.fill(0);
+            proc::list(transport, buffer, &mut |entry| add(strongest, entry)).map_err(|error| {
                 // Without a descriptor, which file is missing cannot be known.
                 if matches!(refused.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) { refused } else { error }
             })?;
             CensusSource::Proc
         }
     };
-    let (holders, complete) = (tally.count(ports), !tally.cut_short);
+    let mut holders = Holders::default();
+    for port in range.clone().filter(|&port| !ports.is_reserved(port)) {
+        match strongest[usize::from(port)] {
+            0 => {}
+            LISTENING => holders.listening += 1,
+            BOUND => holders.bound += 1,
+            CONNECTED => holders.connected += 1,
+            CLOSING => holders.closing += 1,
+            seconds_left => holders.add_time_wait(seconds_left.into()),
+        }
+    }
     let elapsed = sys::monotonic_time() - start;
     Ok(Census { range, ports: ports.usable(), reserved: ports.reserved(), holders, source, complete, elapsed })
 }
 
-/// Every TCP socket of this network namespace that is in the way of the address; None is the wildcard.
-pub(crate) fn for_each_socket(address: Option<SocketAddr>, each: &mut dyn FnMut(SeenSocket)) -> io::Result<()> {
+/// The TCP sockets of this network namespace that are in the way of the address; None is the wildcard.
+pub(crate) fn sockets(address: Option<SocketAddr>) -> io::Result<Vec<Entry>> {
     let mut buffer = Pages::new(BUFFER)?;
-    let filter = Filter::LocalPorts(0..=u16::MAX);
-    let mut show = |entry: &Entry| {
-        if in_the_way(address, entry) {
-            let Entry { local, remote, state, inode, .. } = *entry;
-            each(SeenSocket { local, remote, state, inode });
-        }
+    let mut sockets = Vec::new();
+    let add = |sockets: &mut Vec<Entry>, entry: &Entry| {
+        sockets.extend(Some(entry).filter(|entry| in_the_way(address, entry)).cloned());
         true
     };
-    netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut show)
-        .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut show))
-}
-
-/// A socket, with its state as in net/tcp_states.h of the kernel; the remote port is 0 unless it is connected, or was.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct SeenSocket {
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
-    pub state: u8,
-    /// As /proc/PID/fd shows it; 0 when no process has it.
-    pub inode: u32,
+    let filter = Filter::LocalPorts(0..=u16::MAX);
+    if netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut |entry| add(&mut sockets, entry)).is_err() {
+        sockets.clear();
+        proc::list(Transport::Tcp, buffer.bytes(), &mut |entry| add(&mut sockets, entry))?;
+    }
+    Ok(sockets)
 }
 
 /// A socket as its source shows it.
-#[derive(Clone)]
-pub(crate) struct Entry {
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Entry {
     /// Its address is unspecified for a wildcard.
-    pub(crate) local: SocketAddr,
-    pub(crate) remote: SocketAddr,
+    pub local: SocketAddr,
+    /// Its port is 0 unless the socket is connected, or was.
+    pub remote: SocketAddr,
     /// The interface it is bound to, or 0.
     pub(crate) interface: u32,
     /// Whether it takes no IPv4.
     pub(crate) only_v6: bool,
     /// As in net/tcp_states.h of the kernel.
-    pub(crate) state: u8,
+    pub state: u8,
     /// Until its timer runs out; in TIME_WAIT, until the port is given back.
     pub(crate) milliseconds_left: u32,
-    /// As /proc/PID/fd shows it, or 0.
-    pub(crate) inode: u32,
+    /// As /proc/PID/fd shows it; 0 when no process has it.
+    pub inode: u32,
 }
 
 /// The state of a connection that has ended (net/tcp_states.h).
@@ -219,55 +232,6 @@ fn strength(entry: &Entry) -> u8 {
         7 | 13 => BOUND, // CLOSE, which is a UDP socket's usual state, and BOUND_INACTIVE
         10 => LISTENING, // LISTEN
         _ => 0,
-    }
-}
-
-/// The strongest holder of each port so far.
-struct Tally<'a> {
-    strongest: &'a mut [u8],
-    range: RangeInclusive<u16>,
-    address: Option<SocketAddr>,
-    until: Duration,
-    sockets: u32,
-    cut_short: bool,
-}
-
-impl<'a> Tally<'a> {
-    fn new(strongest: &'a mut [u8], range: RangeInclusive<u16>, address: Option<SocketAddr>) -> Self {
-        Self { strongest, range, address, until: sys::thread_cpu_time() + LONGEST, sockets: 0, cut_short: false }
-    }
-
-    /// False when the time is over; then no more is to be added.
-    fn add(&mut self, entry: &Entry) -> bool {
-        self.sockets += 1;
-        if self.sockets % 256 == 0 {
-            self.cut_short = sys::thread_cpu_time() >= self.until;
-        }
-        if self.range.contains(&entry.local.port()) && in_the_way(self.address, entry) {
-            let strongest = &mut self.strongest[usize::from(entry.local.port())];
-            *strongest = strength(entry).max(*strongest);
-        }
-        !self.cut_short
-    }
-
-    fn forget(&mut self) {
-        self.strongest.fill(0);
-        self.cut_short = false;
-    }
-
-    fn count(&self, ports: &Ports) -> Holders {
-        let mut holders = Holders::default();
-        for port in self.range.clone().filter(|&port| !ports.is_reserved(port)) {
-            match self.strongest[usize::from(port)] {
-                0 => {}
-                LISTENING => holders.listening += 1,
-                BOUND => holders.bound += 1,
-                CONNECTED => holders.connected += 1,
-                CLOSING => holders.closing += 1,
-                seconds_left => holders.add_time_wait(seconds_left.into()),
-            }
-        }
-        holders
     }
 }
 
@@ -361,99 +325,41 @@ impl fmt::Display for Census {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port_range::Range;
-
-    const MIN: u16 = 40_000;
-    const MAX: u16 = 40_009;
-
-    fn entry(port: u16, state: u8) -> Entry {
-        let local = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
-        let remote = "0.0.0.0:0".parse().unwrap();
-        Entry { local, remote, interface: 0, only_v6: false, state, milliseconds_left: 0, inode: 0 }
-    }
-
-    fn counted(sockets: &[Entry]) -> Holders {
-        let mut strongest = vec![0; PORT_NUMBERS];
-        let mut tally = Tally::new(&mut strongest, MIN..=MAX, None);
-        assert!(sockets.iter().all(|socket| tally.add(socket)));
-        tally.count(&Ports::exactly(Range::new(MIN, MAX).unwrap()))
-    }
 
     #[test]
-    fn every_state_is_counted_as_one_kind_and_a_port_by_its_strongest_holder() {
-        let mut weaker = Vec::new();
+    fn states_are_ordered_by_whether_waiting_helps() {
+        let any = "0.0.0.0:0".parse().unwrap();
+        let strength_of = |state, milliseconds_left| {
+            strength(&Entry {
+                local: any,
+                remote: any,
+                interface: 0,
+                only_v6: false,
+                state,
+                milliseconds_left,
+                inode: 0,
+            })
+        };
         for (states, expected) in [
-            (&[0, 14, 255][..], Holders::default()),
-            (&[6], Holders { time_wait: 1, time_wait_next_s: 1, time_wait_last_s: 1, ..Holders::default() }),
-            (&[4, 5, 9, 11], Holders { closing: 1, ..Holders::default() }),
-            (&[1, 2, 3, 8, 12], Holders { connected: 1, ..Holders::default() }),
-            (&[7, 13], Holders { bound: 1, ..Holders::default() }),
-            (&[10], Holders { listening: 1, ..Holders::default() }),
+            (&[0, 14, 255][..], 0),
+            (&[4, 5, 9, 11], CLOSING),
+            (&[1, 2, 3, 8, 12], CONNECTED),
+            (&[7, 13], BOUND),
+            (&[10], LISTENING),
         ] {
-            for &state in states {
-                let mut sockets = weaker.clone();
-                sockets.push(entry(MIN, state));
-                assert_eq!(counted(&sockets), expected, "state {state}");
-                sockets.reverse();
-                assert_eq!(counted(&sockets), expected, "state {state}");
-            }
-            weaker.extend(states.iter().map(|&state| entry(MIN, state)));
+            assert!(states.iter().all(|&state| strength_of(state, 0) == expected), "{states:?}");
         }
-    }
-
-    #[test]
-    fn a_port_is_free_when_the_last_time_wait_on_it_ends() {
-        let time_wait = |port, milliseconds_left| Entry { milliseconds_left, ..entry(port, 6) };
-        let sockets = [
-            time_wait(MIN, 2_001),
-            time_wait(MIN, 9_000),
-            time_wait(MIN, 100),
-            time_wait(MIN + 1, 41_000),
-            time_wait(MIN + 2, 40_000),
-            entry(MIN + 3, 1),
-            time_wait(MIN + 3, 50_000),
-        ];
-        let expected =
-            Holders { time_wait: 3, time_wait_next_s: 9, time_wait_last_s: 41, connected: 1, ..Holders::default() };
-        assert_eq!(counted(&sockets), expected);
-    }
-
-    #[test]
-    fn only_what_keeps_others_from_the_address_is_in_the_way() {
-        let at = |address: &str| SocketAddr::new(address.parse().unwrap(), MIN);
-        let socket = |address: &str, only_v6| Entry { local: at(address), only_v6, ..entry(MIN, 10) };
-        for (wanted, theirs, only_v6, expected) in [
-            ("127.0.0.1", "127.0.0.1", false, true),
-            ("127.0.0.1", "127.0.0.2", false, false),
-            ("127.0.0.1", "0.0.0.0", false, true),
-            ("127.0.0.1", "::", false, true),
-            ("127.0.0.1", "::", true, false),
-            ("127.0.0.1", "::1", false, false),
-            ("127.0.0.1", "::ffff:127.0.0.1", false, true),
-            ("::ffff:127.0.0.1", "127.0.0.1", false, true),
-            ("0.0.0.0", "127.0.0.1", false, true),
-            ("0.0.0.0", "::", true, false),
-            ("0.0.0.0", "::", false, true),
-            ("0.0.0.0", "::1", false, false),
-            ("::1", "::1", false, true),
-            ("::1", "::", false, true),
-            ("::1", "::", true, true),
-            ("::1", "127.0.0.1", false, false),
-            ("::1", "0.0.0.0", false, false),
-            ("::1", "2001:db8::1", false, false),
-            ("::", "127.0.0.1", false, true),
-            ("::", "::1", false, true),
-        ] {
-            let wanted = SocketAddr::new(wanted.parse().unwrap(), 0);
-            assert_eq!(in_the_way(Some(wanted), &socket(theirs, only_v6)), expected, "{theirs} for {wanted:?}");
+        for (milliseconds_left, expected) in [(0, 1), (2_001, 3), (60_000, 60), (u32::MAX, LONGEST_TIME_WAIT)] {
+            assert_eq!(strength_of(TIME_WAIT, milliseconds_left), expected);
         }
     }
 
     #[test]
     fn a_link_local_address_is_another_one_on_each_interface() {
-        let local = "[fe80::1%7]:40000".parse().unwrap();
+        let (local, remote) = ("[fe80::1%7]:40000".parse().unwrap(), "[::]:0".parse().unwrap());
         for (interface, expected) in [(0, true), (7, true), (8, false)] {
-            assert_eq!(in_the_way(Some(local), &Entry { local, interface, ..entry(MIN, 10) }), expected);
+            let entry = Entry { local, remote, interface, only_v6: false, state: 10, milliseconds_left: 0, inode: 0 };
+            assert_eq!(in_the_way(Some(local), &entry), expected);
         }
     }
 

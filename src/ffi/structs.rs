@@ -228,11 +228,9 @@ impl IcListenerReport {
             PortOrigin::PickedByKernel => "was picked by the kernel",
             PortOrigin::Free | PortOrigin::None => "was free",
         };
-        let tried = attempts.tried;
-        match (port, tried) {
-            (Some(port), _) => set_message(&mut report.message, format_args!("port {port} {how}, {tried} tried")),
-            (None, 0) => set_message(&mut report.message, format_args!("the system call needed no help")),
-            (None, _) => set_message(&mut report.message, format_args!("the port {how}, {tried} tried")),
+        match attempts.tried {
+            0 => set_message(&mut report.message, format_args!("the system call needed no help")),
+            tried => set_message(&mut report.message, format_args!("the port {how}, {tried} tried")),
         }
         report
     }

@@ -74,13 +74,13 @@ pub fn from(sockets: &[SeenSocket], ports: &[u16]) -> Destinations {
 pub fn connections_to(target: SocketAddr, source: IpAddr, ports: &[u16]) -> io::Result<Connections> {
     let mut connections = Connections::default();
     let wanted = (target.ip().to_canonical(), target.port());
-    Options::new().for_each_socket(&mut |SeenSocket { local, remote, state, .. }| {
+    for SeenSocket { local, remote, state, .. } in Options::new().sockets()? {
         if (remote.ip().to_canonical(), remote.port()) == wanted
             && local.ip().to_canonical() == source.to_canonical()
             && ports.binary_search(&local.port()).is_ok()
         {
             connections.add(state);
         }
-    })?;
+    }
     Ok(connections)
 }

@@ -43,16 +43,16 @@ impl Survey {
         // The census first: it would count the sockets that ask.
         let census = options.census().map_err(|error| error.to_string());
         let usable = usable(&census, named);
-        let mut sockets = Vec::new();
-        let seen = options.for_each_socket(&mut |socket| sockets.push(socket));
+        let seen = options.sockets();
+        let sockets = seen.as_deref().unwrap_or_default();
         // The connections of a listener came from elsewhere.
-        let listening = processes::listening(&sockets);
+        let listening = processes::listening(sockets);
         let connecting: Vec<u16> = usable.iter().copied().filter(|port| !listening.contains(port)).collect();
         Ok(Self {
             address: address.map(str::to_owned),
             named,
-            processes: processes::holding(&sockets, &usable),
-            destinations: seen.ok().map(|()| destinations::from(&sockets, &connecting)),
+            processes: processes::holding(sockets, &usable),
+            destinations: seen.as_ref().ok().map(|sockets| destinations::from(sockets, &connecting)),
             listener: trial::for_a_listener(&options, &usable)?,
             connection: if named { None } else { Some(trial::for_a_connection(ip)) },
             census,
