@@ -42,24 +42,6 @@ pub(crate) fn check(address: SocketAddr) -> Result<SocketAddr, Failure> {
     Err(Failure::BadAddress { what, address: Text::of(format_args!("{}", address.ip())) })
 }
 
-/// The address to bind, and the one to fall back on. The wildcard (None) is one IPv6 socket that takes IPv4 as well;
-/// only where there is no IPv6 is it an IPv4 socket.
-pub(crate) fn candidates(address: Option<SocketAddr>) -> (SocketAddr, Option<SocketAddr>) {
-    match address {
-        Some(address) => (address, None),
-        None => ((Ipv6Addr::UNSPECIFIED, 0).into(), Some((Ipv4Addr::UNSPECIFIED, 0).into())),
-    }
-}
-
-/// Whether a socket of this address can take IPv4 connections, which IPV6_V6ONLY would forbid: the IPv6 wildcard, and
-/// IPv4-mapped addresses.
-pub(crate) fn takes_ipv4_through_ipv6(address: &SocketAddr) -> bool {
-    match address {
-        SocketAddr::V4(_) => false,
-        SocketAddr::V6(address) => address.ip().is_unspecified() || address.ip().to_ipv4_mapped().is_some(),
-    }
-}
-
 /// A scope as getaddrinfo() takes it: the name of an interface first, else its index in decimal digits.
 fn interface(scope: &str) -> Option<u32> {
     let mut name = [0; libc::IF_NAMESIZE];

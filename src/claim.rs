@@ -105,14 +105,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_listens_on_is_no_claim() {
-        let squatter = open().unwrap();
-        squatter.bind(&SockAddr::unix("\0ic_listener/7").unwrap()).unwrap();
-        assert!(matches!(Claim::to_listen(7, true), Claim::Refused));
-        assert!(matches!(Claim::to_listen(7, false), Claim::Unavailable));
-    }
-
-    #[test]
     fn the_longest_addresses_have_a_name() {
         let address: SocketAddr = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535".parse().unwrap();
         assert!(matches!(Claim::to_connect(address, address, true), Claim::Held(_)));

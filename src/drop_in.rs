@@ -14,7 +14,6 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
@@ -24,7 +23,7 @@ use crate::callers_socket::{
 };
 use crate::claim::Claim;
 use crate::connection::PortSearch;
-use crate::error::{Failure, Step, timed};
+use crate::error::{Failure, Step, counted};
 use crate::port_order::{PortOrder, Randoms, window};
 use crate::port_range::{self, Range};
 use crate::strategy::{
@@ -46,8 +45,6 @@ pub struct Outcome {
     pub origin: PortOrigin,
     /// The ports that were tried.
     pub attempts: Attempts,
-    /// How long the call took.
-    pub elapsed: Duration,
 }
 
 /// bind(2) for your own socket. On port 0 of a TCP socket it finds a port that no socket holds. Where there is none,
@@ -79,16 +76,6 @@ pub fn bind(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> 
 /// # Errors
 ///
 /// Those of listen(2).
-///
-/// # Example
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None)?;
-/// ic_listener::listen(&socket, 128)?;
-/// # Ok(())
-/// # }
-/// ```
 pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
     outcome(|attempts| listen_fd(socket.as_fd(), backlog, attempts))
 }
@@ -99,17 +86,6 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> Result<Outcome, Error> {
 /// # Errors
 ///
 /// Those of connect(2), EINPROGRESS included.
-///
-/// # Example
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let server = ic_listener::Options::new().address(std::net::Ipv4Addr::LOCALHOST).open_tcp()?;
-/// let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-/// ic_listener::connect(&socket, &server.socket.local_addr()?)?;
-/// # Ok(())
-/// # }
-/// ```
 pub fn connect(socket: &impl AsFd, address: &SocketAddr) -> Result<Outcome, Error> {
     let to = SockAddr::from(*address);
     outcome(|attempts| {
@@ -129,7 +105,7 @@ pub fn local_addr(socket: &impl AsFd) -> io::Result<SocketAddr> {
 }
 
 fn outcome(call: impl FnOnce(&mut Attempts) -> Result<PortOrigin, Failure>) -> Result<Outcome, Error> {
-    timed(call).map(|(origin, attempts, elapsed)| Outcome { origin, attempts, elapsed })
+    counted(call).map(|(origin, attempts)| Outcome { origin, attempts })
 }
 
 /// What the system call did by itself.
@@ -145,23 +121,18 @@ pub(crate) fn bind_fd(
 ) -> Result<PortOrigin, Failure> {
     let reference = SockRef::from(&socket);
     let is_its_family = || reference.domain().is_ok_and(|domain| domain == address.domain());
-    let wanted = address.as_socket().filter(|_| is_tcp(socket) && is_its_family());
     // With IP_BIND_ADDRESS_NO_PORT the caller wants the address alone.
-    let Some(wanted) = wanted.filter(|_| !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT)) else {
-        return without_help(Step::Bind, reference.bind(address));
-    };
-    if is_deferred(socket) {
+    let is_for_us = || is_tcp(socket) && is_its_family() && !is_set(socket, libc::IP_BIND_ADDRESS_NO_PORT);
+    let wanted = address.as_socket().filter(|_| is_for_us());
+    if wanted.is_some() && is_deferred(socket) {
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    if wanted.port() != ANY_PORT {
-        return without_help(Step::Bind, reference.bind(address));
-    }
-    let reuse = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0);
     // TCP_REPAIR makes it 2 (SK_FORCE_REUSE), which setsockopt() could not make it again.
-    if reuse > 1 {
+    let reuse = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0);
+    let Some(wanted) = wanted.filter(|wanted| wanted.port() == ANY_PORT && reuse <= 1) else {
         return without_help(Step::Bind, reference.bind(address));
-    }
+    };
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
     let reuse = reuse == 1;

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use crate::Attempts;
 use crate::text::Text;
-use crate::{Attempts, sys};
 
 /// The step that failed. Its name is that of the system call, as database logs know it from their "bind: %m".
 #[repr(C)]
@@ -65,10 +64,9 @@ impl fmt::Display for Step {
 pub struct Error {
     failure: Failure,
     attempts: Attempts,
-    elapsed: Duration,
 }
 
-/// A step that failed, before the attempts and the time are added to it.
+/// A step that failed, before the attempts are added to it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// A system call was refused.
@@ -156,27 +154,22 @@ impl Failure {
     }
 
     pub(crate) fn without_attempts(self) -> Error {
-        Error::new(self, Attempts::default(), Duration::ZERO)
+        Error::new(self, Attempts::default())
     }
 }
 
-/// Runs a call, and adds what was tried and how long it took.
-pub(crate) fn timed<T>(
-    call: impl FnOnce(&mut Attempts) -> Result<T, Failure>,
-) -> Result<(T, Attempts, Duration), Error> {
-    let start = sys::monotonic_time();
+/// Runs a call, and adds what was tried.
+pub(crate) fn counted<T>(call: impl FnOnce(&mut Attempts) -> Result<T, Failure>) -> Result<(T, Attempts), Error> {
     let mut attempts = Attempts::default();
-    let outcome = call(&mut attempts);
-    let elapsed = sys::monotonic_time() - start;
-    match outcome {
-        Ok(outcome) => Ok((outcome, attempts, elapsed)),
-        Err(failure) => Err(Error::new(failure, attempts, elapsed)),
+    match call(&mut attempts) {
+        Ok(outcome) => Ok((outcome, attempts)),
+        Err(failure) => Err(Error::new(failure, attempts)),
     }
 }
 
 impl Error {
-    pub(crate) fn new(failure: Failure, attempts: Attempts, elapsed: Duration) -> Self {
-        Self { failure, attempts, elapsed }
+    pub(crate) fn new(failure: Failure, attempts: Attempts) -> Self {
+        Self { failure, attempts }
     }
 
     /// The step that failed.
@@ -197,11 +190,6 @@ impl Error {
     /// The ports that were tried.
     pub fn attempts(&self) -> &Attempts {
         &self.attempts
-    }
-
-    /// How long the call took.
-    pub fn elapsed(&self) -> Duration {
-        self.elapsed
     }
 
     /// Whether the call failed because there was no port, so that it matters who holds them: [`Options::census`].
@@ -264,14 +252,6 @@ impl fmt::Display for Words<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_step_has_its_name_under_its_number() {
-        for (number, (step, _)) in Step::ALL.into_iter().enumerate() {
-            assert_eq!(step as usize, number);
-        }
-        assert_eq!(Step::Getsockname.to_string(), "getsockname");
-    }
 
     #[test]
     fn an_errno_has_the_words_of_libc_or_its_number() {

@@ -1,10 +1,9 @@
 //! The sockets that this library opens itself: which family they have, and what is set on them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::address::{candidates, takes_ipv4_through_ipv6};
 use crate::attempts::{Answer, Purpose};
 use crate::error::{Failure, Step};
 use crate::port_order::{PortOrder, Randoms};
@@ -89,7 +88,7 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
     Ok(None)
 }
 
-/// Tries the wildcard on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a policy
+/// Tries the wildcard (None) on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a policy
 /// forbids all of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the
 /// family: two processes would end up on one port number.
 fn on_first_family(
@@ -98,17 +97,15 @@ fn on_first_family(
     attempts: &mut Attempts,
     mut try_on: impl FnMut(SocketAddr, &mut Attempts) -> Result<NewSocket, Failure>,
 ) -> Result<NewSocket, Failure> {
-    let (mut address, mut fallback) = candidates(address);
-    loop {
+    let mut try_on = |address, attempts: &mut Attempts| {
         *attempts = Attempts::on(purpose, &address);
-        let outcome = try_on(address, attempts);
-        let Err(failure) = &outcome else {
-            return outcome;
-        };
-        match fallback.take() {
-            Some(other) if failure.no_such_family() || attempts.host_range_is_forbidden() => address = other,
-            _ => return outcome,
+        try_on(address, attempts)
+    };
+    match try_on(address.unwrap_or((Ipv6Addr::UNSPECIFIED, 0).into()), attempts) {
+        Err(failure) if address.is_none() && (failure.no_such_family() || attempts.host_range_is_forbidden()) => {
+            try_on((Ipv4Addr::UNSPECIFIED, 0).into(), attempts)
         }
+        outcome => outcome,
     }
 }
 
@@ -117,7 +114,7 @@ pub(crate) fn open(address: SocketAddr, kind: Type) -> Result<Socket, Failure> {
     let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
     let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))
         .map_err(|error| Failure::refused(Step::Socket, error))?;
-    if takes_ipv4_through_ipv6(&address) {
+    if address.is_ipv6() {
         // net.ipv6.bindv6only may have set it. A sandbox may refuse to clear it although it is clear.
         if let Err(error) = socket.set_only_v6(false) {
             if !matches!(socket.only_v6(), Ok(false)) {

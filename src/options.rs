@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use socket2::Socket;
 
 use crate::address;
 use crate::census::{self, Census, Entry, Transport};
-use crate::error::{Failure, timed};
+use crate::error::{Failure, counted};
 use crate::listener::{self, NewSocket};
 use crate::port_range::{Ports, Range};
 use crate::{Attempts, Error, PortOrigin};
@@ -39,8 +38,6 @@ pub struct Opened<S> {
     pub origin: PortOrigin,
     /// The ports that were tried.
     pub attempts: Attempts,
-    /// How long the call took.
-    pub elapsed: Duration,
 }
 
 impl Default for Options {
@@ -101,16 +98,6 @@ impl Options {
     /// EADDRINUSE when no port is left (the step is `listen` when a port was lost to another listener, else `bind`),
     /// EACCES when all ports are forbidden, EADDRNOTAVAIL when the address is not one of this host's, EINVAL for
     /// options that cannot be used, and whatever else socket(2), bind(2) and listen(2) report, such as EMFILE.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// # fn main() -> Result<(), ic_listener::Error> {
-    /// let opened = ic_listener::Options::new().address(std::net::Ipv4Addr::LOCALHOST).open_tcp()?;
-    /// println!("listening on port {}", opened.port);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn open_tcp(&self) -> Result<Opened<TcpListener>, Error> {
         opened(|attempts| self.open_tcp_socket(attempts))
     }
@@ -192,10 +179,10 @@ impl Options {
     }
 }
 
-/// Adds to what was won what was tried, and how long it took.
+/// Adds to what was won what was tried.
 fn opened<S: From<Socket>>(win: impl FnOnce(&mut Attempts) -> Result<NewSocket, Failure>) -> Result<Opened<S>, Error> {
-    let ((socket, port, origin), attempts, elapsed) = timed(win)?;
-    Ok(Opened { socket: socket.into(), port, origin, attempts, elapsed })
+    let ((socket, port, origin), attempts) = counted(win)?;
+    Ok(Opened { socket: socket.into(), port, origin, attempts })
 }
 
 /// Opens a TCP listener with the default [`Options`].

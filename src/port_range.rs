@@ -112,6 +112,10 @@ impl Unreadable {
     const HIDDEN_RANGE: Self = Self { file: RANGE_FILE, errno: 0 };
     const HIDDEN_LIST: Self = Self { file: RESERVED_FILE, errno: 0 };
 
+    fn by(file: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self { file, errno: error.raw_os_error().unwrap_or(0) }
+    }
+
     /// Whether a descriptor or memory is what was missing.
     pub(crate) fn is_momentary(&self) -> bool {
         matches!(self.errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
@@ -126,7 +130,6 @@ impl Unreadable {
 /// Ports that may be asked for by name.
 pub(crate) struct Ports {
     range: Range,
-    usable: u32,
     reserved: Option<PortSet>,
 }
 
@@ -135,7 +138,7 @@ impl Ports {
     ///
     /// The host's reserved ports are not left out: reserving them is how an administrator keeps them for such a caller.
     pub(crate) fn exactly(range: Range) -> Self {
-        Self { range, usable: range.span(), reserved: None }
+        Self { range, reserved: None }
     }
 
     /// The ports of the host's range that are not reserved, as they are now.
@@ -145,15 +148,13 @@ impl Ports {
 
     /// The ports of such a range that are not reserved. bind() by name would take those as well.
     pub(crate) fn not_reserved(range: Range) -> Result<Self, Unreadable> {
-        let reserved = read_reserved(range)?.filter(|reserved| reserved.count > 0);
-        Ok(Self { range, usable: range.span() - reserved.as_ref().map_or(0, |reserved| reserved.count), reserved })
+        Ok(Self { range, reserved: read_reserved(range)? })
     }
 
     /// These ports without those of a list in the kernel's notation.
     #[cfg(test)]
     pub(crate) fn without(range: Range, list: &[u8]) -> Self {
-        let reserved = PortSet::parse(list, range).unwrap().unwrap();
-        Self { range, usable: range.span() - reserved.count, reserved: Some(reserved) }
+        Self { range, reserved: Some(PortSet::listed(list, range).unwrap()) }
     }
 
     pub(crate) fn range(&self) -> Range {
@@ -162,12 +163,12 @@ impl Ports {
 
     /// The number of ports that may be used.
     pub(crate) fn usable(&self) -> u32 {
-        self.usable
+        self.range.span() - self.reserved()
     }
 
     /// The number of ports in between that the host reserves.
     pub(crate) fn reserved(&self) -> u32 {
-        self.range.span() - self.usable
+        self.reserved.as_ref().map_or(0, |reserved| reserved.count)
     }
 
     /// Whether it is one of these ports.
@@ -208,20 +209,12 @@ fn read_list(range: Range) -> Result<Option<PortSet>, Unreadable> {
         return Ok(None);
     }
     if list.ends_with(b"\n") || list.is_empty() {
-        return PortSet::parse(list, range)?.map(Some).ok_or(Unreadable::HIDDEN_LIST);
+        return PortSet::listed(list, range).map(Some);
     }
     // The kernel cuts the list off at the end of the buffer and answers one read only (proc_do_large_bitmap, seen on
     // 6.18), so a long list is read again, whole.
-    let mut text = Pages::new(LONGEST_LIST).map_err(unreadable_list)?;
-    PortSet::parse(read_once(RESERVED_FILE, text.bytes())?, range)?.map(Some).ok_or(Unreadable::HIDDEN_LIST)
-}
-
-fn unreadable_list(error: io::Error) -> Unreadable {
-    Unreadable { file: RESERVED_FILE, errno: errno_of(&error) }
-}
-
-fn errno_of(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(0)
+    let mut text = Pages::new(LONGEST_LIST).map_err(Unreadable::by(RESERVED_FILE))?;
+    PortSet::listed(read_once(RESERVED_FILE, text.bytes())?, range).map(Some)
 }
 
 /// A set of ports: one bit for each, 8 KiB whatever is in it. It is neither on the stack, which may be a signal
@@ -236,11 +229,11 @@ impl PortSet {
         Ok(Self { bits: Pages::new(usize::from(u16::MAX) / 8 + 1)?, count: 0 })
     }
 
-    /// What the kernel's notation lists of the range: `8080,9000-9100`, and a newline. None when it is anything else:
-    /// cut off at the end of the buffer, or empty, as container runtimes leave a file that they hide.
-    fn parse(list: &[u8], range: Range) -> Result<Option<Self>, Unreadable> {
-        let mut set = Self::new().map_err(unreadable_list)?;
-        Ok(set.insert_list(list, range).map(|()| set))
+    /// What the kernel's notation lists of the range: `8080,9000-9100`, and a newline. Anything else is hidden: cut off
+    /// at the end of the buffer, or empty, as container runtimes leave such a file.
+    fn listed(list: &[u8], range: Range) -> Result<Self, Unreadable> {
+        let mut set = Self::new().map_err(Unreadable::by(RESERVED_FILE))?;
+        set.insert_list(list, range).map(|()| set).ok_or(Unreadable::HIDDEN_LIST)
     }
 
     pub(crate) fn contains(&self, port: u16) -> bool {
@@ -284,13 +277,12 @@ pub(crate) fn timestamps_are_on() -> bool {
 
 /// What one read() of the file gives: /proc/sys answers a value whole or not at all.
 fn read_once<'a>(file: &'static str, buffer: &'a mut [u8]) -> Result<&'a [u8], Unreadable> {
-    let unreadable = |error: io::Error| Unreadable { file, errno: errno_of(&error) };
-    let mut open = File::open(file).map_err(unreadable)?;
+    let mut open = File::open(file).map_err(Unreadable::by(file))?;
     loop {
         match open.read(buffer) {
             Ok(length) => return Ok(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(error)),
+            Err(error) => return Err(Unreadable::by(file)(error)),
         }
     }
 }
@@ -304,7 +296,7 @@ mod tests {
     }
 
     fn reserved(list: &[u8]) -> Option<Vec<u16>> {
-        let set = PortSet::parse(list, range(1, u16::MAX)).unwrap()?;
+        let set = PortSet::listed(list, range(1, u16::MAX)).ok()?;
         Some((0..=u16::MAX).filter(|&port| set.contains(port)).collect())
     }
 
@@ -335,15 +327,5 @@ mod tests {
         let whole = range(1, 65535);
         assert_eq!((whole.span(), Ports::exactly(whole).usable(), whole.at_offset(65534)), (65535, 65535, 65535));
         assert_eq!(Ports::without(range(10, 20), b"5,12-14,13,20-30\n").usable(), 7);
-    }
-
-    #[test]
-    fn what_is_believed_is_what_was_read_last() {
-        let read = read_host_range().expect("/proc/sys can be read");
-        assert_eq!(cached_host_range(), Some(read));
-        forget_host_range();
-        assert_eq!(cached_host_range(), None);
-        assert_eq!(known_host_range().ok(), Some(read));
-        assert_eq!(cached_host_range(), Some(read));
     }
 }

@@ -144,8 +144,7 @@ impl Listener<'_> {
         if let Search::Found(port) = search {
             return Ok((port, PortOrigin::Free));
         }
-        let read = self.host_ports()?;
-        let Some(ports) = self.attempts.noting(read) else {
+        let Some(ports) = self.host_ports()? else {
             return self.let_kernel_pick()?.ok_or_else(|| no_port(self.attempts));
         };
         if search == Search::Taken && ports.range().span() > SMALL_RANGE {
@@ -287,17 +286,15 @@ impl Listener<'_> {
     }
 
     /// The host's ports that may be named. What is missing for a moment is asked for twice, the second time with the
-    /// socket's own descriptor to spare. An error of the socket's is the outer one.
-    fn host_ports(&mut self) -> Result<Result<Ports, Unreadable>, Failure> {
-        match Ports::of_host() {
-            Err(unreadable) if unreadable.is_momentary() => {
-                self.socket.socket = None;
-                let ports = Ports::of_host();
-                self.socket.renew(false)?;
-                Ok(ports)
-            }
-            ports => Ok(ports),
+    /// socket's own descriptor to spare.
+    fn host_ports(&mut self) -> Result<Option<Ports>, Failure> {
+        let mut read = Ports::of_host();
+        if read.as_ref().is_err_and(Unreadable::is_momentary) {
+            self.socket.socket = None;
+            read = Ports::of_host();
+            self.socket.renew(false)?;
         }
+        Ok(self.attempts.noting(read))
     }
 
     /// Lets the socket take ports that others hold and share, or not.

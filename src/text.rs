@@ -44,19 +44,3 @@ impl<const N: usize> fmt::Debug for Text<N> {
         fmt::Display::fmt(self, f)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_too_long_is_cut_and_no_character_in_two() {
-        let kept = |text: fmt::Arguments<'_>| Text::<8>::of(text).to_string();
-        assert_eq!(kept(format_args!("short")), "short");
-        assert_eq!(kept(format_args!("{}", "x".repeat(9))), "x".repeat(8));
-        assert_eq!(kept(format_args!("{}", "xxxxxxx\u{e9}")), "xxxxxxx");
-        // What does not fit ends the text, and nothing shorter follows it.
-        assert_eq!(kept(format_args!("{}{}{}", "12345", "6789", "0")), "12345678");
-        assert_eq!(kept(format_args!("{}{}{}", "1234567", "\u{e9}", "x")), "1234567");
-    }
-}

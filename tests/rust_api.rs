@@ -31,7 +31,6 @@ fn the_report_of_a_success_says_how_it_came_about() {
     assert_eq!(opened.origin, PortOrigin::Free);
     // A call that succeeds at once does not read the range.
     assert!(opened.attempts.range().is_none_or(|range| range.contains(&opened.port)));
-    assert!(!opened.elapsed.is_zero());
 }
 
 #[test]

@@ -620,6 +620,33 @@ TEST_IN_NETNS(no_port_is_lost_where_something_is_refused)
 	}
 }
 
+/* Where the route cannot be asked for, the source may be any address. */
+TEST_IN_NETNS(connections_of_the_other_family_are_seen)
+{
+	server_on("127.0.0.1", SERVER_PORT);
+	crowd(PORT_MIN, PORT_MAX);
+	for (int i = 0; i < PORTS / 2; i++)
+		connects_to("::ffff:127.0.0.1", SERVER_PORT, true, NULL);
+	denied = ROUTES;
+	denial = EPERM;
+	for (int i = 0; i < PORTS / 2; i++)
+		connects_to("127.0.0.1", SERVER_PORT, true, NULL);
+	denied = NOTHING;
+}
+
+TEST_IN_NETNS(a_name_that_somebody_sits_on_keeps_no_time_wait)
+{
+	int			server = server_on("127.0.0.1", SERVER_PORT);
+
+	set_sysctl("net.ipv4.tcp_tw_reuse", "0");
+	crowd(PORT_MIN, PORT_MIN);
+	leave_own_time_wait(PORT_MIN, "127.0.0.1", server);
+	denied = NAMES;
+	denial = EADDRINUSE;
+	connects_to("127.0.0.1", SERVER_PORT, true, NULL);
+	denied = NOTHING;
+}
+
 /* It is made in a namespace whose range is full; ours has free ports. */
 TEST_IN_NETNS(a_socket_of_another_namespace_has_the_system_call_s_answers)
 {
@@ -777,6 +804,8 @@ main(void)
 		test(processes_that_start_at_once_have_every_port),
 		test(nothing_is_lost_to_a_race),
 		test(no_port_is_lost_where_something_is_refused),
+		test(connections_of_the_other_family_are_seen),
+		test(a_name_that_somebody_sits_on_keeps_no_time_wait),
 		test(a_socket_of_another_namespace_has_the_system_call_s_answers),
 		test(a_quiet_host_costs_one_connect_and_nothing_else),
 		test(the_part_of_the_range_that_is_looked_at_first_costs_nothing),

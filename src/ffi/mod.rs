@@ -447,9 +447,9 @@ fn filled(outcome: std::thread::Result<(Result<Success, Failure>, Attempts)>, el
     match outcome {
         Ok((Ok((origin, port)), attempts)) => IcListenerReport::of_success(origin, port, &attempts, elapsed),
         Ok((Err(failure), attempts)) => {
-            let error = Error::new(failure, attempts, elapsed);
+            let error = Error::new(failure, attempts);
             let census = if error.is_no_port() { error.attempts().holders() } else { None };
-            IcListenerReport::of_failure(&error, census.as_ref())
+            IcListenerReport::of_failure(&error, census.as_ref(), elapsed)
         }
         Err(panic) => IcListenerReport::of_panic(words_of(panic.as_ref())),
     }

@@ -235,11 +235,11 @@ impl IcListenerReport {
         report
     }
 
-    pub(super) fn of_failure(error: &Error, census: Option<&Census>) -> Self {
+    pub(super) fn of_failure(error: &Error, census: Option<&Census>, elapsed: Duration) -> Self {
         let mut report = Self::with_attempts(error.attempts());
         report.error = error.errno();
         report.step = error.step() as i32;
-        report.elapsed_ns = nanoseconds(error.elapsed());
+        report.elapsed_ns = nanoseconds(elapsed);
         match census {
             None => set_message(&mut report.message, format_args!("{error}")),
             Some(census) => {
@@ -339,6 +339,10 @@ mod tests {
         let mut message = [0; IC_LISTENER_MESSAGE_SIZE];
         set_message(&mut message, format_args!("{}", "x".repeat(1000)));
         assert!(message[..255].iter().all(|&byte| byte as u8 == b'x') && message[255] == 0);
+        // No character is cut in two, and nothing shorter follows.
+        message = [0; IC_LISTENER_MESSAGE_SIZE];
+        set_message(&mut message, format_args!("{}{}y", "x".repeat(254), "\u{e9}"));
+        assert_eq!(message[253..].iter().map(|&byte| byte as u8).collect::<Vec<_>>(), [b'x', 0, 0]);
     }
 
     #[test]
