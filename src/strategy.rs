@@ -274,7 +274,8 @@ impl Listener<'_> {
                     break;
                 }
                 if self.socket.listen()? {
-                    self.attempts.tried += 1;
+                    // In a pass it was counted.
+                    self.attempts.tried += u32::from(self.attempts.usable.is_none());
                     self.share(true)?;
                     return self.named(PortOrigin::PickedByKernel).map(Some);
                 }

@@ -58,9 +58,9 @@ use crate::{Attempts, Error, Options, PortOrigin, Step, sys};
 /// free ports are rare.
 ///
 /// Any thread and any forked child may make the call; a signal handler may not. Where threads are cancelled
-/// (pthread_cancel(3)), disable cancellation around it. A signal handler that interrupts it must not leave by
-/// longjmp(3). It uses at most 12 KiB of stack. After it no frame of the library is left on the stack, so that
-/// ereport() may follow.
+/// (pthread_cancel(3)), disable cancellation around it, as around every call of this library. A signal handler that
+/// interrupts one of them must not leave by longjmp(3). It uses at most 12 KiB of stack. After it no frame of the
+/// library is left on the stack, so that ereport() may follow.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn setup_listener(port: *mut c_int, fd: *mut c_int) -> c_int {
     // SAFETY: the caller's promise for port and fd is the one asked for; NULL is allowed for the others.
@@ -162,7 +162,8 @@ pub unsafe extern "C" fn ic_listener_listen(fd: c_int, backlog: c_int, report: *
 /// Such a socket has SO_REUSEADDR and listens from then on, so that no other socket can take the port: SO_ACCEPTCONN is
 /// set, and a peer that connects early is queued instead of refused (IP_RETOPTS stays set on its connection).
 /// ic_listener_listen() then sets the backlog, and ic_listener_connect() ends the listening first, by shutdown(2).
-/// Where no port can be had any more, port 0 is shown, and ic_listener_listen() will say so.
+/// Where no port can be had any more, port 0 is shown, and where another program listens first on the one that was
+/// chosen, that one; ic_listener_listen() will say so. SO_REUSEADDR is set in any case.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ic_listener_getsockname(
     fd: c_int,
@@ -233,7 +234,8 @@ pub unsafe extern "C" fn ic_listener_connect(
 }
 
 /// The second half of ic_listener_connect(), for a caller that makes connect(2) itself because it may wait: for a
-/// thread that is cancelled, or a handler that leaves by longjmp(3). Call it when connect(2) has said EADDRNOTAVAIL.
+/// thread that is cancelled, or a handler that leaves by longjmp(3). (Not within this call, which is short: disable
+/// cancellation around it, and block such a signal.) Call it when connect(2) has said EADDRNOTAVAIL.
 ///
 /// It names a port and begins the connection. It does not wait: a blocking socket is non-blocking meanwhile. It returns
 /// 0 when the connection is made. It returns -1 with errno EINPROGRESS when the connection is being made; then
@@ -265,7 +267,8 @@ pub unsafe extern "C" fn ic_listener_begin_connect(
 /// options is NULL for the defaults. census is filled on success and on failure, unless its size is wrong.
 ///
 /// The call takes about as long as one that finds no port in that range, or two to three times as long where /proc is
-/// the source. It stops after half a second of CPU time, and never waits. It maps 96 KiB of memory meanwhile, has one
+/// the source. It stops after half a second of CPU time, at which it looks every 256 sockets, and never waits. It maps
+/// 96 KiB of memory meanwhile (8 more for reserved ports, and 256 while a long list of them is read), has one
 /// descriptor open at a time, and does not call malloc(3). Where sock_diag is a kernel module that is not loaded, the
 /// first call loads it, as ss(8) does.
 ///
