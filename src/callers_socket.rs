@@ -77,11 +77,10 @@ pub(crate) fn name_port(
     answer
 }
 
-/// Whether the socket is of another network namespace than this thread: then neither /proc nor sock_diag nor a claim
-/// speaks of it. Before Linux 5.14 nobody can tell, nor without a descriptor.
-pub(crate) fn is_foreign(socket: BorrowedFd<'_>) -> bool {
-    Socket::new(Domain::IPV4, Type::DGRAM, None)
-        .is_ok_and(|made_now| sys::netns_cookie(socket) != sys::netns_cookie(made_now.as_fd()))
+/// Whether the socket is of another network namespace than one that this thread has made now: then neither /proc nor
+/// sock_diag nor a claim speaks of it. Before Linux 5.14 nobody can tell, nor without a descriptor.
+pub(crate) fn is_foreign(socket: BorrowedFd<'_>, made_now: Option<&Socket>) -> bool {
+    made_now.is_some_and(|made_now| sys::netns_cookie(socket) != sys::netns_cookie(made_now.as_fd()))
 }
 
 /// A socket of our own that asks for ports as the caller's would, with SO_REUSEADDR. A port that is refused costs 0.4
@@ -89,7 +88,7 @@ pub(crate) fn is_foreign(socket: BorrowedFd<'_>) -> bool {
 pub(crate) struct Probe<'a> {
     like: BorrowedFd<'a>,
     address: SocketAddr,
-    socket: Option<Socket>,
+    pub(crate) socket: Option<Socket>,
 }
 
 impl<'a> Probe<'a> {
@@ -102,10 +101,6 @@ impl<'a> Probe<'a> {
     fn open(&mut self) {
         let socket = socket_like(self.like, Domain::for_address(self.address), Type::STREAM);
         self.socket = socket.ok().filter(|socket| socket.set_reuse_address(true).is_ok());
-    }
-
-    pub(crate) fn can_tell(&self) -> bool {
-        self.socket.is_some()
     }
 
     /// Whether the port can be had. Where nobody knows (no descriptor is left), the caller's socket has to ask.

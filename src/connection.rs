@@ -24,7 +24,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::Attempts;
 use crate::attempts::{Answer, Purpose};
@@ -76,9 +76,12 @@ impl<'a> PortSearch<'a> {
         *attempts = Attempts::on(Purpose::Connect, &destination);
         let mut bound = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
         bound.set_port(ANY_PORT);
-        if is_foreign(socket) {
+        let inet_diag = InetDiag::new().ok();
+        let other = if inet_diag.is_none() { Socket::new(Domain::UNIX, Type::DGRAM, None).ok() } else { None };
+        if is_foreign(socket, inet_diag.as_ref().map(|InetDiag(made_now)| made_now).or(other.as_ref())) {
             return None;
         }
+        drop(other);
         let source = match source_towards(socket, bound, address) {
             // There is no way to the destination, whatever the port.
             Err(error) if is_no_way(&error) => return None,
@@ -102,7 +105,7 @@ impl<'a> PortSearch<'a> {
             interface: interface_of(socket, destination),
             self_connect_port: to_itself.then(|| destination.port()),
             ports,
-            inet_diag: InetDiag::new().ok().filter(|_| !from.is_unspecified()),
+            inet_diag: inet_diag.filter(|_| !from.is_unspecified()),
             randoms,
             in_time_wait: Cell::new(None),
         })

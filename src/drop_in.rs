@@ -188,7 +188,7 @@ fn find_port(
     }
 
     let mut probe = Probe::new(socket, address);
-    if !probe.can_tell() || is_foreign(socket) {
+    if probe.socket.is_none() || is_foreign(socket, probe.socket.as_ref()) {
         return Ok(None);
     }
     let Some(ports) = attempts.noting(ports_in(window)) else {
@@ -283,10 +283,10 @@ fn choose_and_listen(
     };
     address.set_port(ANY_PORT);
     *attempts = Attempts::on(Purpose::Listen, &address);
-    if is_foreign(socket) {
+    let mut probe = Probe::new(socket, address);
+    if is_foreign(socket, probe.socket.as_ref()) {
         return Ok(None);
     }
-    let mut probe = Probe::new(socket, address);
     let Some(ports) = attempts.noting(ports_in(own_window(socket))) else {
         return Ok(None);
     };

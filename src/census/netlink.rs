@@ -93,7 +93,7 @@ fn read_answer(mut socket: &Socket, buffer: &mut [u8], each: &mut dyn FnMut(&Ent
 }
 
 /// Asks whether one connection exists.
-pub(crate) struct InetDiag(Socket);
+pub(crate) struct InetDiag(pub(crate) Socket);
 
 impl InetDiag {
     /// # Errors
