@@ -66,8 +66,8 @@ pub(crate) struct PortSearch<'a> {
     in_time_wait: Cell<Option<u16>>,
 }
 
-// An error of the searches: bind() cannot name a port. A policy refuses the call, or the socket has one. (getsockname()
-// cannot tell: it goes on to show the port of a connection that was refused.) connect()'s first answer stands.
+// A search fails where bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot
+// tell: it goes on to show the port of a connection that was refused.) Then connect()'s answer stands.
 impl<'a> PortSearch<'a> {
     /// None where nothing can be named: the socket is of another network namespace, there is no way to the destination,
     /// or the range cannot be read.
@@ -111,7 +111,7 @@ impl<'a> PortSearch<'a> {
         })
     }
 
-    /// Names one of some ports. The claim is to be kept until connect() has returned.
+    /// Names one of 16 ports, if it can. The claim is to be kept until the connection has begun.
     pub(crate) fn ask_about_some(&mut self, attempts: &mut Attempts) -> Result<Option<Claim>, Failure> {
         attempts.begin_pass(&self.ports);
         if self.inet_diag.is_none() {
