@@ -1,5 +1,5 @@
-//! The caller's socket: what it is, what its owner has set on it, and how it is given a port; and sockets of our own that
-//! ask the kernel what it would be told, at no cost to it.
+//! The caller's socket: what it is, what its owner has set on it, and how it is given a port; and sockets of our own
+//! that ask the kernel what it would be told, at no cost to it.
 
 use std::io;
 use std::net::SocketAddr;

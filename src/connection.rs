@@ -66,8 +66,8 @@ pub(crate) struct PortSearch<'a> {
     in_time_wait: Cell<Option<u16>>,
 }
 
-// A search fails where bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname() cannot
-// tell: it goes on to show the port of a connection that was refused.) Then connect()'s answer stands.
+// A search fails where bind() cannot name a port: a policy refuses the call, or the socket has one. (getsockname()
+// cannot tell: it goes on to show the port of a connection that was refused.) Then connect()'s answer stands.
 impl<'a> PortSearch<'a> {
     /// None where nothing can be named: the socket is of another network namespace, there is no way to the destination,
     /// or the range cannot be read.
@@ -262,8 +262,8 @@ impl<'a> PortSearch<'a> {
 const LISTEN: u8 = 10;
 
 /// Where a connection would come from: the address that the caller bound, or else the one that the route has, for which
-/// a UDP socket asks that sends nothing. The wildcard would do to bind a port, but then a listener on any address of the
-/// host would be in the way.
+/// a UDP socket asks that sends nothing. The wildcard would do to bind a port, but then a listener on any address of
+/// the host would be in the way.
 fn source_towards(socket: BorrowedFd<'_>, bound: SocketAddr, address: &SockAddr) -> io::Result<SocketAddr> {
     if !bound.ip().is_unspecified() {
         return Ok(bound);

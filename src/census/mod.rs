@@ -215,8 +215,9 @@ pub struct Entry {
 /// The state of a connection that has ended (net/tcp_states.h).
 pub(crate) const TIME_WAIT: u8 = 6;
 
-// A holder as one byte: the stronger is the greater number, and of two TIME_WAITs the one that lasts longer. In TIME_WAIT
-// it is the seconds that are left, 1 to 250: it lasts 60 (TCP_TIMEWAIT_LEN), and longer ones are believed up to there.
+// A holder as one byte: the stronger is the greater number, and of two TIME_WAITs the one that lasts longer. In
+// TIME_WAIT it is the seconds that are left, 1 to 250: it lasts 60 (TCP_TIMEWAIT_LEN), and longer ones are believed up
+// to there.
 const LONGEST_TIME_WAIT: u8 = 250;
 const CLOSING: u8 = 251;
 const CONNECTED: u8 = 252;
