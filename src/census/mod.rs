@@ -120,7 +120,8 @@ pub(crate) enum Transport {
 pub(crate) enum Filter {
     /// Those with a local port in the range.
     LocalPorts(RangeInclusive<u16>),
-    /// Those that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address is the IPv4 one.
+    /// Those that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address is the IPv4
+    /// one.
     Towards(SocketAddr),
 }
 
