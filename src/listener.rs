@@ -89,8 +89,8 @@ fn name_udp_port(address: SocketAddr, ports: &Ports, attempts: &mut Attempts) ->
 }
 
 /// Tries the wildcard (None) on IPv6, which takes IPv4 as well, and on IPv4 only where the host has no IPv6, or a
-/// policy forbids all of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change the
-/// family: two processes would end up on one port number.
+/// policy forbids all of it (SocketBindDeny=ipv6 of systemd). A port that was refused or lost is no reason to change
+/// the family: two processes would end up on one port number.
 fn on_first_family(
     address: Option<SocketAddr>,
     purpose: Purpose,
