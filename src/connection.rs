@@ -137,10 +137,14 @@ impl<'a> PortSearch<'a> {
             return Ok(None);
         };
         let mut left = self.ports.usable();
-        // What cannot be listed is found out by asking.
-        if left > FEW || self.inet_diag.is_none() {
-            let _ = self.list(&mut connected, &mut in_time_wait);
-            left = left.saturating_sub(connected.count + in_time_wait.count);
+        // What cannot be listed is found out by asking. IPv4-mapped addresses make connections of two families.
+        let of_ipv4 = self.source.is_ipv4();
+        let families = if self.destination.ip().to_canonical().is_ipv4() { 2 } else { 1 };
+        for of_ipv4 in [of_ipv4, !of_ipv4].into_iter().take(families) {
+            if left > FEW || self.inet_diag.is_none() {
+                let _ = self.list(of_ipv4, &mut connected, &mut in_time_wait);
+                left = self.ports.usable().saturating_sub(connected.count + in_time_wait.count);
+            }
         }
 
         let mut won = None;
@@ -238,8 +242,8 @@ impl<'a> PortSearch<'a> {
         source
     }
 
-    /// The ports that have a connection from this source to this destination.
-    fn list(&self, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
+    /// The ports that have a connection of that family from this source to this destination.
+    fn list(&self, of_ipv4: bool, connected: &mut PortSet, in_time_wait: &mut PortSet) -> io::Result<()> {
         let mut buffer = Pages::new(DUMP_BUFFER)?;
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (destination, source) = (canonical(self.destination), self.source.ip().to_canonical());
@@ -253,7 +257,8 @@ impl<'a> PortSearch<'a> {
             }
             true
         };
-        netlink::list(Transport::Tcp, &Filter::Towards(destination), buffer.bytes(), &mut add)
+        let filter = Filter::Towards { destination, of_ipv4 };
+        netlink::list(Transport::Tcp, &filter, buffer.bytes(), &mut add)
             .or_else(|_| proc::list(Transport::Tcp, buffer.bytes(), &mut add))
     }
 }

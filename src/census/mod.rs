@@ -120,9 +120,9 @@ pub(crate) enum Transport {
 pub(crate) enum Filter {
     /// Those with a local port in the range.
     LocalPorts(RangeInclusive<u16>),
-    /// Those that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address is the IPv4
-    /// one.
-    Towards(SocketAddr),
+    /// Those of IPv4 or IPv6 that are connected to the destination, or were, TIME_WAIT included. An IPv4-mapped address
+    /// is the IPv4 one. (The kernel walks over all its connections once for each family.)
+    Towards { destination: SocketAddr, of_ipv4: bool },
 }
 
 /// Counts the holders of `ports` that are in the way of the address; None is the wildcard.

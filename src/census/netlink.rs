@@ -32,7 +32,8 @@ pub(crate) fn list(
     for family in [libc::AF_INET, libc::AF_INET6] {
         let states = match filter {
             Filter::LocalPorts(_) => ALL_STATES,
-            Filter::Towards(_) => CONNECTED_STATES,
+            Filter::Towards { of_ipv4, .. } if *of_ipv4 == (family == libc::AF_INET) => CONNECTED_STATES,
+            Filter::Towards { .. } => continue,
         };
         let mut request = Request::new(family, transport, NLM_F_REQUEST | NLM_F_DUMP, states);
         match filter {
@@ -49,7 +50,7 @@ pub(crate) fn list(
                     request.put(&port.to_ne_bytes());
                 }
             }
-            Filter::Towards(destination) => {
+            Filter::Towards { destination, .. } => {
                 // inet_diag_sockid with the port of the destination, then inet_diag_hostcond with its address.
                 request.put(&[0; 2]);
                 request.put(&destination.port().to_be_bytes());
