@@ -189,7 +189,8 @@ impl<'a> PortSearch<'a> {
         ports: impl IntoIterator<Item = u16>,
         attempts: &mut Attempts,
     ) -> Result<Option<Claim>, Failure> {
-        if timestamps_are_on() {
+        let mut ports = ports.into_iter().peekable();
+        if ports.peek().is_some() && timestamps_are_on() {
             for port in ports {
                 // Nothing else is left, so that claims of strangers are not heeded.
                 if let Ok(claim) = self.name(port, false, true)? {

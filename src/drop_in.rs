@@ -128,11 +128,14 @@ pub(crate) fn bind_fd(
         // It has an address already, as far as its owner knows.
         return without_help(Step::Bind, Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    // TCP_REPAIR makes it 2 (SK_FORCE_REUSE), which setsockopt() could not make it again.
-    let reuse = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0);
-    let Some(wanted) = wanted.filter(|wanted| wanted.port() == ANY_PORT && reuse <= 1) else {
+    let Some(wanted) = wanted.filter(|wanted| wanted.port() == ANY_PORT) else {
         return without_help(Step::Bind, reference.bind(address));
     };
+    let reuse = sys::get_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap_or(0);
+    // TCP_REPAIR makes it 2 (SK_FORCE_REUSE), which setsockopt() could not make it again.
+    if reuse > 1 {
+        return without_help(Step::Bind, reference.bind(address));
+    }
     *attempts = Attempts::on(Purpose::Listen, &wanted);
     // Without SO_REUSEADDR, a free port is not shared before it is listened on.
     let reuse = reuse == 1;

@@ -114,7 +114,8 @@ pub(crate) fn open(address: SocketAddr, kind: Type) -> Result<Socket, Failure> {
     let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
     let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), Some(protocol))
         .map_err(|error| Failure::refused(Step::Socket, error))?;
-    if address.is_ipv6() {
+    let ip = address.ip();
+    if ip.is_ipv6() && (ip.is_unspecified() || ip.to_canonical().is_ipv4()) {
         // net.ipv6.bindv6only may have set it. A sandbox may refuse to clear it although it is clear.
         if let Err(error) = socket.set_only_v6(false) {
             if !matches!(socket.only_v6(), Ok(false)) {
